@@ -1,0 +1,71 @@
+"""What a schedule sees and what it answers: the contract that every method of `mlrs` stands behind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mlrs_cli.errors import UsageError
+
+__all__ = ["Observation", "Probe", "Schedule"]
+
+
+class Probe(Protocol):
+    """The costly facts about a learner; each call runs the model."""
+
+    def loss_after(self, lr: float) -> float:
+        """Loss of this update's batch if the update were taken with `lr`; the weights are restored."""
+
+    def meta_slope(self, lr: float) -> float:
+        """⟨∇L_meta(w − lr·d), d⟩ on the next held-out batch, d being this update's direction; weights restored."""
+
+    def validation_loss(self) -> float:
+        """Mean loss over the validation split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a schedule may look at before an update.
+
+    Args:
+        step: updates taken before this one, 0 at the first.
+        budget: updates that the whole run will take.
+        loss: training loss of this update's batch (natural log for classifiers), averaged over processes.
+        num_classes: classes of the task (vocabulary size for language models).
+        probe: answers the costly questions; absent where no learner stands behind the numbers.
+    """
+
+    step: int
+    budget: int
+    loss: float
+    num_classes: int
+    probe: Probe | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget already used: 0 at the first update, below 1 at the last."""
+        return self.step / self.budget
+
+    def ask(self) -> Probe:
+        """The probe, for schedules that cannot do without one."""
+        if self.probe is None:
+            raise UsageError("this schedule must look at the model, and here it gets the loss alone: use mlrs transfer")
+        return self.probe
+
+
+class Schedule(ABC):
+    """Observation → learning rate. Call `lr` exactly once per update, when the loss is known, before the weights move."""
+
+    @abstractmethod
+    def lr(self, observation: Observation) -> float:
+        """Learning rate of this update."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `lr` remembers between calls, as plain tensors, numbers and strings."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        if state:
+            raise UsageError(f"{type(self).__name__} keeps no state, got one with {sorted(state)}")
