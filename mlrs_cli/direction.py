@@ -5,6 +5,8 @@ Momentum, weight decay and Adam's scaling are inside d. The optimizer's state is
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -50,11 +52,11 @@ def sgd(p: Tensor, grad: Tensor, group: dict[str, float], state: dict[str, Tenso
     return g.add_(moved, alpha=momentum) if group["nesterov"] else moved
 
 
-def adam(p: Tensor, grad: Tensor, group: dict[str, float], state: dict[str, Tensor], decoupled: bool) -> Tensor:
+def adam(p: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Tensor], decoupled: bool) -> Tensor:
     """Bias-corrected mean over root mean square; weight decay inside (Adam) or beside (AdamW, `decoupled`)."""
     decay = group["weight_decay"]
     g = grad.add(p, alpha=decay) if decay and not decoupled else grad
-    beta1, beta2 = group["betas"]  # type: ignore[misc]
+    beta1, beta2 = group["betas"]
     step = float(state["step"]) + 1 if state else 1.0
     first = state["exp_avg"].lerp(g, 1 - beta1) if state else g * (1 - beta1)
     second = state["exp_avg_sq"].mul(beta2).addcmul_(g, g, value=1 - beta2) if state else g * g * (1 - beta2)

@@ -41,9 +41,12 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """Commit of the source checkout this package runs from; None for an installed one."""
+    """Commit of the source checkout this package runs from, `-dirty` if it was changed since; None for an installed one."""
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():
         return None
-    result = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

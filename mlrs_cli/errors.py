@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "DivergedError",
@@ -71,6 +72,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class InterruptedRunError(MLRSError):
-    """The user stopped a run; it is saved and can be resumed."""
+    """The user stopped a run; it is saved in the folder `run` and can be resumed."""
 
     exit_code = 130
+
+    def __init__(self, message: str, run: Path) -> None:
+        super().__init__(message)
+        self.run = run

@@ -23,7 +23,7 @@ from mlrs_cli.settings import RunSettings
 from mlrs_cli.tasks.images import Batch, Shard, Split
 from mlrs_cli.tasks.task import Task
 
-__all__ = ["Learner", "make_accelerator", "make_optimizer"]
+__all__ = ["Learner", "describe_learner", "make_accelerator", "make_optimizer", "start_facts"]
 
 TEST_BATCH = 512
 
@@ -173,7 +173,8 @@ class Learner:
         with self.displaced(lr) as moves:
             loss = self.task.train_loss(self.raw_model(x), y)
             grads = torch.autograd.grad(loss, self.params, allow_unused=True)
-            slope = sum((g * d).sum(dtype=torch.float64) for g, d in zip(grads, moves, strict=True) if g is not None)
+            exact = torch.float32 if self.device.type == "mps" else torch.float64
+            slope = sum((g * d).sum(dtype=exact) for g, d in zip(grads, moves, strict=True) if g is not None)
         return float(self.mean(slope))
 
     def next_meta_batch(self, size: int) -> Batch:
@@ -238,6 +239,26 @@ class Learner:
         set_random_state(state["random"][self.shard.rank])
 
 
+def start_facts(learner: Learner) -> dict[str, Any]:
+    """What a watcher must know before the first update."""
+    return {"step": 0, "budget": learner.budget, "images_per_update": learner.images_per_update}
+
+
+def describe_learner(learner: Learner) -> dict[str, Any]:
+    """Model, data, budget and machine in words, for --dry-run."""
+    settings, data = learner.settings, learner.data
+    channels, size = data.shape
+    counts = ", ".join(f"{data.count(s):,} {s}" for s in ("train", "validation", "test") if data.count(s))
+    processes = f", {learner.shard.world} processes" if learner.shard.world > 1 else ""
+    return {
+        "model": f"{settings.model}, {sum(p.numel() for p in learner.raw_model.parameters()):,} parameters",
+        "dataset": f"{settings.dataset}, {counts}, {channels} × {size} × {size}, {data.num_classes} classes",
+        "updates": f"{learner.budget:,}, {learner.updates_per_epoch:,} an epoch, {learner.images_per_update} images each",
+        "optimizer": f"{settings.optimizer}, weight decay {settings.weight_decay:g}",
+        "machine": f"{learner.device.type}, {settings.precision}{processes}",
+    }
+
+
 def make_accelerator(settings: RunSettings) -> Accelerator:
     """Device, precision and processes of a run, from its settings and torchrun's environment."""
     from accelerate.state import PartialState
@@ -250,6 +271,7 @@ def make_accelerator(settings: RunSettings) -> Accelerator:
         raise UsageError(f"fp16 needs a GPU and this run is on '{kind}': use --precision bf16 or fp32")
     if kind == "cpu":
         keep_freed_memory()
+    torch.use_deterministic_algorithms(settings.deterministic)
     AcceleratorState._reset_state()  # a second learner in one process may have another precision
     return Accelerator(cpu=cpu, mixed_precision="no" if settings.precision == "fp32" else settings.precision)
 
@@ -281,7 +303,7 @@ def make_optimizer(params: Any, settings: RunSettings) -> Optimizer:
 
 def random_state() -> dict[str, Any]:
     """State of every global generator that a model may draw from."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # type: ignore[misc]
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = ["MetaTrainSettings", "RunSettings", "TransferSettings"]
 
@@ -29,7 +29,6 @@ class RunSettings(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     image_size: int | None = Field(None, ge=1)
     pretrained: bool = False
-    validation_size: int | None = Field(None, ge=0)
     seed: int = Field(0, ge=0)
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda", "mps", "xpu"] = "auto"
@@ -37,21 +36,45 @@ class RunSettings(BaseModel):
     data_dir: str | None = None
     log: Literal["tensorboard", "wandb", "trackio"] | None = None
 
+    @property
+    def held_out(self) -> int | None:
+        """Training examples to hold out; None leaves the number to the task."""
+        return None
+
 
 class TransferSettings(RunSettings):
     """A run under a finished schedule."""
 
     schedule: str
     lr_scale: float = Field(1.0, gt=0)
+    validation_size: int | None = Field(None, ge=0)
+
+    @property
+    def held_out(self) -> int | None:
+        """Validation examples."""
+        return self.validation_size
+
+
+def listed(value: Any) -> Any:
+    """A list of numbers, also written with commas."""
+    return value.split(",") if isinstance(value, str) else value
 
 
 class MetaTrainSettings(RunSettings):
     """A run that learns its schedule. The held-out split is the meta data."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    entry_version: str = Field("0.1.0", pattern=r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")
+    description: str | None = Field(None, max_length=2000)
     cell: Literal["transfer", "meta-train"] = "transfer"
     meta_every: int = Field(300, ge=1)
     meta_lr: float = Field(1e-3, gt=0)
     meta_weight_decay: float = Field(1e-4, ge=0)
+    meta_size: int | None = Field(None, ge=1)
     meta_batch_size: int = Field(128, ge=1)
-    snapshots: tuple[float, ...] = (0.005, 0.5, 1.0)
+    snapshots: Annotated[tuple[float, ...], BeforeValidator(listed)] = (0.005, 0.5, 1.0)
+
+    @property
+    def held_out(self) -> int | None:
+        """Meta examples."""
+        return self.meta_size

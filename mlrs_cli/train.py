@@ -24,12 +24,11 @@ def train(
     learner: Learner,
     schedule: Schedule,
     folder: RunFolder,
-    budget: int,
     lr_scale: float = 1.0,
     watch: Watch = lambda facts: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> dict[str, Any]:
-    """Train until `budget` updates are taken; start where the folder's checkpoint stands, if it has one.
+    """Train until the learner's budget is used; start where the folder's checkpoint stands, if it has one.
 
     The test split is read at the end of an epoch for the report; nothing is decided by it.
 
@@ -37,7 +36,6 @@ def train(
         learner: at its first update.
         schedule: gives each update's learning rate.
         folder: where the run is kept, already created.
-        budget: updates of the whole run.
         lr_scale: a factor on every learning rate.
         watch: called with the facts of each update (`step`, `loss`, `lr`) and each epoch (a row of metrics.csv).
         checkpoint_seconds: time between checkpoints inside an epoch.
@@ -49,89 +47,124 @@ def train(
         DivergedError: the loss of an update is not finite; the folder says which.
         InterruptedRunError: SIGINT or SIGTERM came; the run is saved.
     """
-    clock = Clock()
-    epoch_loss, best = [0.0, 0.0], -1.0  # sum and count of this epoch's losses
-    state = folder.load()
-    if state is not None:
-        learner.load_state_dict(state["learner"])
-        schedule.load_state_dict(state["schedule"])
-        clock.load(state["seconds"])
-        epoch_loss, best = list(state["epoch_loss"]), state["best"]
-    folder.rewind(learner.step)
-    metrics: dict[str, Any] = {} if state is None else state["metrics"]
-
-    def save() -> None:
-        checkpoint = {
-            "learner": learner.state_dict(),
-            "schedule": schedule.state_dict(),
-            "seconds": clock.read(),
-            "epoch_loss": epoch_loss,
-            "best": best,
-            "metrics": metrics,
-        }
-        folder.save("last.pt", checkpoint)
-
-    def summary(status: str) -> dict[str, Any]:
-        seconds = clock.read()
-        return {
-            "status": status,
-            "updates": learner.step,
-            "seconds": round(seconds["total"], 3),
-            "images_per_second": round(learner.step * learner.images_per_update / max(seconds["training"], 1e-9), 1),
-            **{
-                k: metrics.get(k)
-                for k in ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
-            },
-        }
-
+    budget, record = learner.budget, Record()
+    resume(learner, schedule, folder, record)
     saved = time.monotonic()
     with folder, stop_requested() as stop:
         while learner.step < budget:
-            with clock.training():
+            with record.training():
                 loss = learner.forward_backward()
-                step = learner.step
                 if not math.isfinite(loss):
-                    folder.summarise({**summary("diverged"), "diverged_at": step + 1})
-                    raise DivergedError(
-                        f"the training loss of update {step + 1} is {loss}: {folder.path} has the run so far"
-                    )
-                lr = lr_scale * schedule.lr(Observation(step, budget, loss, learner.num_classes, learner))
+                    raise diverged(learner, folder, record, loss)
+                lr = lr_scale * schedule.lr(Observation(learner.step, budget, loss, learner.num_classes, learner))
                 learner.update(lr)
+            record.add(loss)
             folder.log_update(learner.step, loss, lr)
-            epoch_loss = [epoch_loss[0] + loss, epoch_loss[1] + 1]
             watch({"step": learner.step, "loss": loss, "lr": lr})
-            if learner.step % learner.updates_per_epoch == 0 or learner.step == budget:
-                metrics = measure(learner, epoch_loss[0] / epoch_loss[1], lr, clock)
-                folder.log_epoch(metrics)
-                watch(metrics)
-                epoch_loss = [0.0, 0.0]
-                if metrics.get("validation_accuracy", -1.0) > best:
-                    best = metrics["validation_accuracy"]
-                    folder.save("best.pt", learner.raw_model.state_dict())
-            stopping = agreed(learner, stop)
             at_end = learner.step == budget or learner.step % learner.updates_per_epoch == 0
+            if at_end:
+                end_epoch(learner, folder, record, lr)
+                watch(record.metrics)
+            stopping = agreed(learner, stop)
             if stopping or at_end or time.monotonic() - saved > checkpoint_seconds:
-                save()
+                save(learner, schedule, folder, record)
                 saved = time.monotonic()
             if stopping and learner.step < budget:
-                folder.summarise(summary("interrupted"))
-                raise InterruptedRunError(f"stopped after update {learner.step} of {budget}, saved in {folder.path}")
-    result = summary("finished")
+                folder.summarise(summary(learner, record, "interrupted"))
+                message = f"stopped after update {learner.step} of {budget}, saved in {folder.path}"
+                raise InterruptedRunError(message, folder.path)
+    result = summary(learner, record, "finished")
     folder.summarise(result)
     return result
 
 
-def measure(learner: Learner, train_loss: float, lr: float, clock: Clock) -> dict[str, Any]:
-    """Metrics at the end of an epoch."""
-    row: dict[str, Any] = {
-        "step": learner.step,
-        "epoch": learner.step / learner.updates_per_epoch,
-        "train_loss": train_loss,
+class Record:
+    """What a run has gathered besides weights: losses of this epoch, metrics of the last, best accuracy, seconds."""
+
+    def __init__(self) -> None:
+        self.loss_sum, self.loss_count, self.best = 0.0, 0, -1.0
+        self.metrics: dict[str, Any] = {}
+        self.start, self.earlier, self.updating = time.monotonic(), 0.0, 0.0
+
+    def add(self, loss: float) -> None:
+        """Count the loss of one update."""
+        self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Count the time of the block as updating, apart from evaluation and checkpoints."""
+        start = time.monotonic()
+        yield
+        self.updating += time.monotonic() - start
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole run, over all its sessions."""
+        return self.earlier + time.monotonic() - self.start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as numbers."""
+        names = ("loss_sum", "loss_count", "best", "metrics", "updating")
+        return {name: getattr(self, name) for name in names} | {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        for name in ("loss_sum", "loss_count", "best", "metrics", "updating"):
+            setattr(self, name, state[name])
+        self.earlier = state["seconds"]
+
+
+def save(learner: Learner, schedule: Schedule, folder: RunFolder, record: Record) -> None:
+    """Write the checkpoint that `resume` reads. Every process calls it, the main one writes."""
+    parts = {"learner": learner.state_dict(), "schedule": schedule.state_dict(), "record": record.state_dict()}
+    folder.save("last.pt", parts)
+
+
+def resume(learner: Learner, schedule: Schedule, folder: RunFolder, record: Record) -> None:
+    """Continue from the folder's checkpoint, if there is one, and forget what was logged after it."""
+    state = folder.load()
+    if state is not None:
+        learner.load_state_dict(state["learner"])
+        schedule.load_state_dict(state["schedule"])
+        record.load_state_dict(state["record"])
+    folder.rewind(learner.step)
+
+
+def summary(learner: Learner, record: Record, status: str) -> dict[str, Any]:
+    """How the run stands."""
+    names = ("train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+    return {
+        "status": status,
+        "updates": learner.step,
+        "seconds": round(record.seconds, 3),
+        "images_per_second": round(learner.step * learner.images_per_update / max(record.updating, 1e-9), 1),
+        **{name: record.metrics.get(name) for name in names},
     }
+
+
+def diverged(learner: Learner, folder: RunFolder, record: Record, loss: float) -> DivergedError:
+    """Note the end of the run and say where it was."""
+    update = learner.step + 1
+    folder.summarise({**summary(learner, record, "diverged"), "diverged_at": update})
+    return DivergedError(
+        f"the training loss of update {update} is {loss}: lower the rate with --lr-scale, or choose another schedule "
+        f"(the run so far is in {folder.path})"
+    )
+
+
+def end_epoch(learner: Learner, folder: RunFolder, record: Record, lr: float) -> None:
+    """Measure, log, and keep the weights of the best validation accuracy."""
+    step = learner.step
+    row = {"step": step, "epoch": step / learner.updates_per_epoch, "train_loss": record.loss_sum / record.loss_count}
     for split in ("validation", "test"):
         if learner.data.count(split):
             row[f"{split}_loss"], row[f"{split}_accuracy"] = learner.evaluate(split)
-    return {**row, "lr": lr, "seconds": round(clock.read()["total"], 3)}
+    record.metrics = {**row, "lr": lr, "seconds": round(record.seconds, 3)}
+    record.loss_sum, record.loss_count = 0.0, 0
+    folder.log_epoch(record.metrics)
+    if row.get("validation_accuracy", -1.0) > record.best:
+        record.best = row["validation_accuracy"]
+        folder.save("best.pt", learner.raw_model.state_dict())
 
 
 def agreed(learner: Learner, stop: list[int]) -> bool:
@@ -163,25 +196,3 @@ def stop_requested() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Clock:
-    """Seconds of the whole run and of its updates alone, over all its sessions."""
-
-    def __init__(self) -> None:
-        self.start, self.before, self.inside = time.monotonic(), 0.0, 0.0
-
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Count the block as training."""
-        start = time.monotonic()
-        yield
-        self.inside += time.monotonic() - start
-
-    def read(self) -> dict[str, float]:
-        """Seconds so far."""
-        return {"total": self.before + time.monotonic() - self.start, "training": self.inside}
-
-    def load(self, seconds: dict[str, float]) -> None:
-        """Continue from a `read`."""
-        self.before, self.inside = seconds["total"], seconds["training"]

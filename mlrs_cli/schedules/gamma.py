@@ -35,4 +35,4 @@ def gamma(initial_loss: float, num_classes: int) -> float:
     if num_classes < 2:
         raise UsageError(f"MLR-SNet's scale needs a task of 2 or more classes, got {num_classes}")
     loss = max(initial_loss, LEAST_PRODUCT / num_classes)
-    return math.sqrt(loss) * math.log(loss * num_classes) / num_classes**0.25 / 4
+    return math.sqrt(loss) * math.log(loss * num_classes) / math.sqrt(math.sqrt(num_classes)) / 4

@@ -18,7 +18,7 @@ from mlrs_cli.tasks.streamed import STREAMED, Streamed, open_folder, open_stream
 
 __all__ = ["data_root", "dataset_names", "load_dataset"]
 
-CROP_FLIP = Augment(pad=4, flip=True)
+PLAIN, CROP_FLIP = Augment(), Augment(pad=4, flip=True)
 
 
 def data_root(data_dir: str | None) -> Path:
@@ -98,11 +98,11 @@ def cifar_records(files: list[Path], classes: int) -> tuple[Tensor, Tensor]:
 
 def torchvision_images(
     class_name: str,
-    augment: Augment = Augment(),
+    augment: Augment = PLAIN,
     train: dict[str, Any] | None = None,
     test: dict[str, Any] | None = None,
 ) -> Callable[[Path], Images]:
-    """Loader of a torchvision set that torchvision itself keeps in memory."""
+    """Loader of a torchvision set that torchvision itself keeps in memory; the keywords choose its two parts."""
 
     def load(root: Path) -> Images:
         from torchvision import datasets

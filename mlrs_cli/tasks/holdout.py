@@ -27,7 +27,7 @@ def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     shuffled = torch.randperm(len(labels), generator=generator("hold out", seed))
     # Rank of each example within its class, in shuffled order: taking the lowest ranks first is the even split.
     ranked = torch.empty(len(labels), dtype=torch.long)
-    for label in labels.unique():
+    for label in labels.bincount().nonzero().squeeze(1):
         members = shuffled[labels[shuffled] == label]
         ranked[members] = torch.arange(len(members))
     by_rank = shuffled[ranked[shuffled].argsort(stable=True)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from mlrs_cli.tasks.holdout import hold_out
 from mlrs_cli.tasks.random import generator, order
 
-__all__ = ["Augment", "Batch", "Images", "Shard", "Split"]
+__all__ = ["ALONE", "Augment", "Batch", "Images", "Shard", "Split"]
 
 Batch = tuple[Tensor, Tensor]
 Split = str  # "train", "validation" or "test"
@@ -24,6 +24,9 @@ class Shard:
 
     rank: int = 0
     world: int = 1
+
+
+ALONE = Shard()
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Images:
         return replace(self, splits={k: (x.to(device), y.to(device)) for k, (x, y) in self.splits.items()})
 
     def train_batches(
-        self, split: Split, batch_size: int, seed: int, epoch: int, start: int = 0, shard: Shard = Shard()
+        self, split: Split, batch_size: int, seed: int, epoch: int, start: int = 0, shard: Shard = ALONE
     ) -> Iterator[Batch]:
         """Augmented full batches of one epoch from batch `start` on, in the order of (seed, epoch)."""
         pixels, labels = self.splits[split]
@@ -101,7 +104,7 @@ class Images:
             draws = generator("augment", split, seed, epoch, number, shard.rank)
             yield self.finish(crop_flip(pixels[chosen], self.augment, draws)), labels[chosen]
 
-    def test_batches(self, split: Split, batch_size: int, shard: Shard = Shard()) -> Iterator[Batch]:
+    def test_batches(self, split: Split, batch_size: int, shard: Shard = ALONE) -> Iterator[Batch]:
         """Every example of this shard once, in order, as it is."""
         pixels, labels = self.splits[split]
         for first in range(shard.rank * batch_size, len(labels), batch_size * shard.world):
@@ -109,7 +112,8 @@ class Images:
 
     def finish(self, pixels: Tensor) -> Tensor:
         """Bytes (n, h, w, c) → normalised floats (n, c, h, w) in channels-last layout."""
-        assert self.mean is not None and self.std is not None, "normalise the set before taking batches"
+        assert self.mean, "normalise the set before taking batches"
+        assert self.std
         mean, std = (pixels.new_tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
         x = pixels.float().mul_(1 / (255 * std)).sub_(mean / std).permute(0, 3, 1, 2)
         if self.size and self.size != x.shape[-1]:

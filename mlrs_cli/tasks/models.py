@@ -115,7 +115,7 @@ def torchvision_maker(name: str, pretrained: bool) -> Callable[[int, int, int], 
         with quiet():
             model = models.get_model(name, weights="DEFAULT")
         if name in ("googlenet", "inception_v3"):
-            model.aux_logits = False
+            setattr(model, "aux_logits", False)  # noqa: B010 (a Module types its attributes as modules)
         replace_head(model, classes)
         return model
 

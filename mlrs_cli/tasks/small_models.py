@@ -23,12 +23,15 @@ def mlp(classes: int, channels: int, size: int) -> nn.Module:
 
 
 def lenet5(classes: int, channels: int, size: int) -> nn.Module:
-    """LeCun et al. 1998, with ReLU and max pooling; its first dense layer takes whatever the image size leaves."""
-    side = (size // 2 - 4) // 2
+    """LeCun et al. 1998, with ReLU and max pooling. Images under 32 pixels are padded, as there; larger ones make its first
+    dense layer larger.
+    """
+    padding = 2 if size < 32 else 0
+    side = ((size + 2 * padding - 4) // 2 - 4) // 2
     if side < 1:
         raise ValueError(f"LeNet-5 needs images of at least 12 pixels, got {size}")
     return nn.Sequential(
-        nn.Conv2d(channels, 6, 5, padding=2),
+        nn.Conv2d(channels, 6, 5, padding=padding),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Conv2d(6, 16, 5),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mlrs_cli.errors import NotFoundError
 from mlrs_cli.tasks.holdout import hold_out
-from mlrs_cli.tasks.images import Batch, Shard, Split
+from mlrs_cli.tasks.images import ALONE, Batch, Shard, Split
 from mlrs_cli.tasks.random import generator, order
 
 __all__ = ["STREAMED", "Streamed", "open_folder", "open_streamed"]
@@ -28,7 +28,6 @@ STREAMED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "country211": ("Country211", {"split": "train"}, {"split": "test"}),
     "dtd": ("DTD", {"split": "train"}, {"split": "test"}),
     "eurosat": ("EuroSAT", {}, {}),
-    "fer2013": ("FER2013", {"split": "train"}, {"split": "test"}),
     "fgvc-aircraft": ("FGVCAircraft", {"split": "trainval"}, {"split": "test"}),
     "flowers102": ("Flowers102", {"split": "train"}, {"split": "test"}),
     "food101": ("Food101", {"split": "train"}, {"split": "test"}),
@@ -59,7 +58,7 @@ class Streamed:
     size: int = 224
     channels: int = 3
     workers: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device | None = None
 
     def count(self, split: Split) -> int:
         """Examples of a split; 0 where there is none."""
@@ -88,7 +87,7 @@ class Streamed:
         return replace(self, device=device)
 
     def train_batches(
-        self, split: Split, batch_size: int, seed: int, epoch: int, start: int = 0, shard: Shard = Shard()
+        self, split: Split, batch_size: int, seed: int, epoch: int, start: int = 0, shard: Shard = ALONE
     ) -> Iterator[Batch]:
         """Augmented full batches of one epoch from batch `start` on, in the order of (seed, epoch)."""
         positions = self.sources[split][1]
@@ -99,20 +98,20 @@ class Streamed:
         ]
         yield from self.load(split, batches, (split, seed, epoch))
 
-    def test_batches(self, split: Split, batch_size: int, shard: Shard = Shard()) -> Iterator[Batch]:
+    def test_batches(self, split: Split, batch_size: int, shard: Shard = ALONE) -> Iterator[Batch]:
         """Every example of this shard once, in order, resized and cropped at the centre."""
         positions = self.sources[split][1]
-        chunks = list(positions.split(batch_size))[shard.rank :: shard.world]
+        chunks = list(torch.split(positions, batch_size))[shard.rank :: shard.world]
         yield from self.load(split, chunks, None)
 
     def load(self, split: Split, batches: list[Tensor], address: tuple[str, int, int] | None) -> Iterator[Batch]:
         """Decode the given batches in the worker processes and normalise them here."""
-        loader: DataLoader[Batch] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             Transformed(self.sources[split][0], self.size, address),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.workers,
             generator=generator("workers"),  # its own, so that no draw is taken from the learner's
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self.device is not None and self.device.type == "cuda",
         )
         mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
         if self.channels == 1:
@@ -131,12 +130,11 @@ class Transformed(Dataset[tuple[Tensor, int]]):
         from torchvision.transforms import v2
 
         self.source, self.address = source, address
-        steps: list[Any] = [v2.RGB(), v2.PILToTensor()]
         if address:
-            steps += [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()]
+            steps: list[Any] = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
         else:
-            steps += [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)]
-        self.transform = v2.Compose(steps)
+            steps = [v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)]
+        self.transform = v2.Compose([v2.RGB(), *steps, v2.PILToTensor()])
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
         image, label = self.source[place]
@@ -163,7 +161,7 @@ def apart(train: Dataset[Any], test: Dataset[Any] | None, size: int) -> Streamed
         sources = {"train": (train, torch.arange(len(labels))), "test": (test, torch.arange(len(test)))}  # type: ignore[arg-type]
         return Streamed(sources, int(labels.max()) + 1, size)
     fifth = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
+    for label in range(int(labels.max()) + 1):
         fifth[(labels == label).nonzero().squeeze(1)[4::5]] = True
     sources = {"train": (train, (~fifth).nonzero().squeeze(1)), "test": (train, fifth.nonzero().squeeze(1))}
     return Streamed(sources, int(labels.max()) + 1, size)

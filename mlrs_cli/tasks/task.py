@@ -46,7 +46,7 @@ def build_task(settings: RunSettings) -> Task:
         data = Streamed(data.sources, data.num_classes, data.size, workers=settings.workers)
     elif settings.image_size:
         data = data.fitted(data.shape[0], settings.image_size)
-    held_out = settings.validation_size
+    held_out = settings.held_out
     if held_out is None:
         held_out = round(HELD_OUT_SHARE * data.count("train"))
     channels, size = data.shape

@@ -1,0 +1,102 @@
+"""What the user sees: progress on stderr while a run goes on, results on stdout at its end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mlrs_cli.commands.options import main_process
+
+__all__ = ["Display", "note", "print_json", "print_table"]
+
+
+class Display:
+    """Shows a run: a bar where stderr is a terminal, one line an epoch everywhere, nothing when quiet.
+
+    Args:
+        quiet: show nothing.
+        images_per_update: for the images/s of the bar; 0 leaves them out.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.quiet = quiet or not main_process()
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+        self.images, self.budget = 0, 0
+
+    def __enter__(self) -> Display:
+        if not self.quiet and self.console.is_terminal:
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]:.4f}  lr {task.fields[lr]:.4g}  {task.fields[rate]:,.0f} images/s"),
+                TimeRemainingColumn(),
+            ]
+            self.bar = Progress(*columns, console=self.console, refresh_per_second=4, transient=True)
+            self.task = self.bar.add_task("starting", total=None, loss=float("nan"), lr=float("nan"), rate=0.0)
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def watch(self, facts: dict[str, Any]) -> None:
+        """Take the facts of the start, an update or an epoch."""
+        if self.quiet:
+            return
+        if "budget" in facts:
+            self.images, self.budget = facts["images_per_update"], facts["budget"]
+            if self.bar:
+                self.bar.update(self.task, total=self.budget, completed=facts["step"], description="training")
+        elif "epoch" in facts:
+            self.console.print(epoch_line(facts, self.budget))
+        elif self.bar:
+            speed = self.bar.tasks[0].speed or 0.0
+            self.bar.update(
+                self.task, completed=facts["step"], loss=facts["loss"], lr=facts["lr"], rate=speed * self.images
+            )
+
+
+def epoch_line(facts: Mapping[str, Any], budget: int) -> str:
+    """One epoch in one line."""
+    parts = [f"epoch {facts['epoch']:g}", f"update {facts['step']}/{budget}", f"train loss {facts['train_loss']:.4f}"]
+    for split in ("validation", "test"):
+        if f"{split}_accuracy" in facts:
+            parts.append(f"{split} {facts[f'{split}_accuracy']:.2%}")
+    return "  ".join([*parts, f"lr {facts['lr']:.4g}", f"{facts['seconds']:.0f} s"])
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """A remark on stderr."""
+    if not quiet and main_process():
+        Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def print_table(title: str, rows: Mapping[str, Any]) -> None:
+    """Names and values on stdout."""
+    if not main_process():
+        return
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    Console(highlight=False).print(table)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    if main_process():
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")

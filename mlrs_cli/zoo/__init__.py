@@ -1,0 +1,1 @@
+"""Learned schedules as versioned entries: on disk, in the package, on the Hub."""

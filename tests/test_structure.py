@@ -1,0 +1,59 @@
+"""The rooms of the house: who may import whom, and what is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import mlrs_cli
+
+PACKAGE = Path(mlrs_cli.__file__).parent
+MODULES = sorted(m.name for m in pkgutil.walk_packages([str(PACKAGE)], "mlrs_cli."))
+# A module may import from floors below its own, and from its own room.
+FLOORS = [
+    {"errors", "files", "settings", "environment"},
+    {"schedules"},
+    {"tasks", "direction"},
+    {"learner"},
+    {"run", "zoo"},
+    {"plan", "train"},
+    {"track"},
+    {"transfer", "meta"},
+    {"report"},
+    {"commands"},
+    {"__main__"},
+]
+FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of ours that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "mlrs_cli" else [f"mlrs_cli.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        found |= {n.split(".")[1] for n in names if n.startswith("mlrs_cli.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    for other in imports(path) - {room}:
+        assert FLOOR[other] < FLOOR[room], f"{path.name} of '{room}' imports '{other}', which is not below it"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_exist(name: str) -> None:
+    module = importlib.import_module(name) if not name.endswith("__main__") else None
+    for public in getattr(module, "__all__", ()):
+        assert hasattr(module, public)
