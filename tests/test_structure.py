@@ -57,3 +57,11 @@ def test_public_names_exist(name: str) -> None:
     module = importlib.import_module(name) if not name.endswith("__main__") else None
     for public in getattr(module, "__all__", ()):
         assert hasattr(module, public)
+
+
+def test_the_package_exports_what_it_says_and_loads_it_late() -> None:
+    assert mlrs_cli.__all__ == sorted(mlrs_cli.HOMES)
+    for name in mlrs_cli.__all__:
+        assert getattr(mlrs_cli, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'surprise'"):
+        _ = mlrs_cli.surprise

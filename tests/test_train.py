@@ -59,7 +59,14 @@ SCHEDULES = {"cosine": lambda: parse_handmade("cosine:lr=0.05"), "learning": lam
     "how",
     [
         {"model": "timm:mobilenetv3_small_050", "precision": "bf16", "momentum": 0.9},
-        {"model": "resnet8", "optimizer": "adamw", "grad_accumulation": 2, "grad_clip": 1.0, "batch_size": 16},
+        {
+            "model": "resnet8",
+            "optimizer": "adamw",
+            "grad_accumulation": 2,
+            "grad_clip": 1.0,
+            "batch_size": 16,
+            "deterministic": True,
+        },
     ],
     ids=["bf16 dropout momentum", "adamw accumulation clipping"],
 )

@@ -82,12 +82,13 @@ def keep(
     """Write the entry of a finished run. Its snapshots divide the budget into equal stages, as the paper transfers them."""
     count = len(schedule.kept)
     stages = [{"start": i / count, "kept_after": share} for i, share in enumerate(settings.snapshots)]
+    gamma = {"rule": "mlr-snet", "measured": "once"}  # as it was while the schedule was learned
     config = {
         "name": settings.name,
         "version": settings.entry_version,
         "description": settings.description or f"Learned on {settings.model} / {settings.dataset}.",
         "license": "MIT",
-        "method": {"name": "mlr-snet", "cell": settings.cell, "gamma_measured": "once", "stages": stages},
+        "method": {"name": "mlr-snet", "cell": settings.cell, "gamma": gamma, "stages": stages},
         "learned_on": {
             "dataset": settings.dataset,
             "model": settings.model,

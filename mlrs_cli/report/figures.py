@@ -26,13 +26,18 @@ def draw_run(path: Path, picture: Path) -> Path:
     rate.plot(steps, rates, color=BLUE, linewidth=1.2, marker=marker)
     rate.set_ylabel("learning rate")
     rate.set_ylim(bottom=0)
-    loss.plot(steps, losses, color=GREY, linewidth=0.5, marker=marker, label="each update")
-    window = max(1, len(losses) // 100)
-    loss.plot(steps[window - 1 :], running_mean(losses, window), color=BLUE, linewidth=1.2, label=f"mean of {window}")
+    window = len(losses) // 100
+    if window > 1:
+        loss.plot(steps, losses, color=GREY, linewidth=0.5, label="each update")
+        loss.plot(
+            steps[window - 1 :], running_mean(losses, window), color=BLUE, linewidth=1.2, label=f"mean of {window}"
+        )
+        loss.legend(frameon=False, fontsize="small")
+    else:
+        loss.plot(steps, losses, color=BLUE, linewidth=1.2, marker=marker)
     loss.set_ylabel("training loss (nats)")
     if any(value > 0 for value in losses):
         loss.set_yscale("log")
-    loss.legend(frameon=False, fontsize="small")
     for split, color in (("validation", ORANGE), ("test", BLUE)):
         points = [(e["step"], 100 * e[f"{split}_accuracy"]) for e in run["epochs"] if f"{split}_accuracy" in e]
         if points:

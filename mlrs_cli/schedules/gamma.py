@@ -20,7 +20,7 @@ def gamma(initial_loss: float, num_classes: int) -> float:
     the loss falls towards zero).
 
     >>> round(gamma(2.302585, 10), 4)
-    0.6692
+    0.6691
 
     Args:
         initial_loss: mean training loss L in nats before the first update (perplexity for language models).

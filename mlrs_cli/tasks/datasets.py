@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ def fetching(name: str, class_name: str, root: Path) -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # torchvision's downloads have no time-out of their own
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints there, and stdout is for results
+            yield
     except (urllib.error.URLError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotFoundError(

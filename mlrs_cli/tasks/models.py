@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,7 +177,8 @@ def fetching(name: str) -> Any:
     from huggingface_hub import errors as hub
 
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, urllib.error.URLError) as error:
         raise NetworkError(f"model '{name}' must be fetched and the network does not answer: {error}") from error
     except (hub.RepositoryNotFoundError, hub.EntryNotFoundError) as error:

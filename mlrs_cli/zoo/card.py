@@ -38,7 +38,7 @@ def body(config: EntryConfig) -> list[str]:
     parts = [f"# {name} {config.version}", config.description, "## Use", f"```\nmlrs transfer --schedule {name}\n```"]
     parts += ["## What it was learned on", learned_on(config)]
     stages = ", ".join(f"{stage.start:.3g}" for stage in method.stages)
-    measured = "at the first update" if method.gamma_measured == "once" else "at the first update of every stage"
+    measured = "at the first update" if method.gamma.measured == "once" else "at the first update of every stage"
     parts += [
         "## What it is",
         f"MLR-SNet: a recurrent network of 11,776 parameters reads the training loss at each update and answers with σ; the "

@@ -13,6 +13,7 @@ __all__ = [
     "FORMAT_VERSION",
     "EntryConfig",
     "FileFacts",
+    "Gamma",
     "LearnedOn",
     "MetaLearner",
     "Method",
@@ -41,12 +42,19 @@ class StageConfig(Strict):
     kept_after: float | None = Field(None, ge=0, le=1)
 
 
+class Gamma(Strict):
+    """The scale of the rates: which formula, and at which updates its loss is measured."""
+
+    rule: Literal["mlr-snet"]
+    measured: Literal["once", "every-stage"]
+
+
 class Method(Strict):
     """What turns losses into rates."""
 
     name: Literal["mlr-snet"]
     cell: Literal["transfer", "meta-train"]
-    gamma_measured: Literal["once", "every-stage"]
+    gamma: Gamma
     stages: tuple[StageConfig, ...] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="after")

@@ -49,7 +49,7 @@ class Entry:
         method = self.config.method
         arrays = stage_arrays(self.weights, len(method.stages), str(self.folder))
         stages = [Stage(stage.start, weights) for stage, weights in zip(method.stages, arrays, strict=True)]
-        return MLRSNet(stages, method.cell, method.gamma_measured)
+        return MLRSNet(stages, method.cell, method.gamma.measured)
 
     def curves(self) -> dict[int, Curve]:
         """Per seed, the columns step, loss and lr of the run it was learned in."""

@@ -19,7 +19,7 @@ from mlrs_cli.zoo.entry import FILES, curve_rows, read_entry, write_entry
 METHOD = {
     "name": "mlr-snet",
     "cell": "transfer",
-    "gamma_measured": "once",
+    "gamma": {"rule": "mlr-snet", "measured": "once"},
     "stages": [{"start": 0.0, "kept_after": 0.1}, {"start": 0.5, "kept_after": 1.0}],
 }
 CONFIG = {"name": "small", "version": "1.2.3", "description": "For tests.", "license": "MIT", "method": METHOD}
