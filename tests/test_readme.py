@@ -9,25 +9,25 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("mlrs ")
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_the_commands_run_in_their_order() -> None:
-    assert len(COMMANDS) >= 4
+def commands(page: Path) -> list[str]:
+    """What a page shows in code blocks without a language."""
+    blocks = re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("mlrs ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_the_commands_run_in_their_order(page: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in COMMANDS:
-        finished = subprocess.run(
-            f"{command} --limit-batches 2", shell=True, env=os.environ | {"PATH": path}, capture_output=True, text=True
-        )
+    for command in commands(page):
+        short = f"{command} --limit-batches 2" if command.split()[1] in ("transfer", "meta-train") else command
+        finished = subprocess.run(short, shell=True, env=os.environ | {"PATH": path}, capture_output=True, text=True)
         assert finished.returncode == 0, f"{command}\n{finished.stderr}"
 
 
@@ -40,7 +40,7 @@ def test_the_snippets_run(snippet: str) -> None:
     assert all(0 < rate < 2 for rate in rates)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} points to {target}"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import mlrs_cli
-from mlrs_cli.commands import meta_train, transfer
+from mlrs_cli.commands import meta_train, transfer, zoo
 from mlrs_cli.commands.display import note
 from mlrs_cli.errors import InterruptedRunError, MLRSError
 
@@ -47,6 +47,7 @@ def examples(lines: list[str]) -> str:
     return "Examples:\n\n" + "\n\n".join(lines) + "\n\nAny option can be set by a variable: MLRS_BATCH_SIZE=64."
 
 
+app.add_typer(zoo.app, name="zoo")
 app.command("transfer", epilog=examples(transfer.EXAMPLES))(transfer.command)
 app.command("meta-train", epilog=examples(meta_train.EXAMPLES))(meta_train.command)
 

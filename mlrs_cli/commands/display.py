@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mlrs_cli.commands.options import main_process
 
-__all__ = ["Display", "note", "print_json", "print_table"]
+__all__ = ["Display", "note", "print_columns", "print_json", "print_table"]
 
 
 class Display:
@@ -94,6 +94,16 @@ def print_table(title: str, rows: Mapping[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, str(value))
     Console(highlight=False).print(table)
+
+
+def print_columns(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the same keys on stdout."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(highlight=False).print(table if rows else f"{title}: none")
 
 
 def print_json(document: Any) -> None:

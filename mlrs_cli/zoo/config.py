@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlrs_cli.errors import MLRSError
+from mlrs_cli.errors import MLRSError, UsageError
 
 __all__ = [
     "FORMAT_VERSION",
@@ -19,6 +20,7 @@ __all__ = [
     "Method",
     "Results",
     "StageConfig",
+    "check_name",
     "parse_config",
 ]
 
@@ -126,6 +128,20 @@ class EntryConfig(Strict):
     command: Text | None = None
     environment: dict[Fact, Fact | int | None] = Field(default_factory=dict, max_length=50)
     files: dict[Literal["schedule.safetensors", "curves.csv"], FileFacts]
+
+
+def check_name(name: str, version: str) -> None:
+    """Refuse a name or a version that no entry may have.
+
+    Raises:
+        UsageError: with the rule.
+    """
+    if not re.fullmatch(NAME, name):
+        raise UsageError(
+            f"'{name}' is no name of an entry: use lower-case letters, digits, . _ - and at most 64 of them"
+        )
+    if not re.fullmatch(VERSION, version):
+        raise UsageError(f"'{version}' is no version: write three numbers, as in 1.0.0")
 
 
 def parse_config(text: str | bytes, source: str) -> EntryConfig:

@@ -62,8 +62,12 @@ class Entry:
         return out
 
 
-def read_entry(folder: Path) -> Entry:
+def read_entry(folder: Path, store: Path | None = None) -> Entry:
     """Read and check an entry: every file there, a plain file, of the size and SHA-256 its config says, weights sound.
+
+    Args:
+        folder: of the entry.
+        store: where links may lead; the Hub's cache keeps files as links to its store.
 
     Raises:
         NotFoundError: no entry there.
@@ -71,7 +75,7 @@ def read_entry(folder: Path) -> Entry:
     """
     if not (folder / "config.json").is_file():
         raise NotFoundError(f"no entry in {folder}: it has no config.json")
-    content = {name: read_plain(folder / name) for name in FILES}
+    content = {name: read_plain(folder / name, store) for name in FILES}
     config = parse_config(content["config.json"], str(folder / "config.json"))
     for name in LISTED:
         if name not in config.files:
@@ -113,9 +117,9 @@ def write_entry(
     return read_entry(folder)
 
 
-def read_plain(path: Path) -> bytes:
-    """Bytes of a plain file of bounded size; no link is followed."""
-    if path.is_symlink():
+def read_plain(path: Path, store: Path | None = None) -> bytes:
+    """Bytes of a plain file of bounded size; no link is followed, but for those that lead into `store`."""
+    if path.is_symlink() and not (store and path.resolve().is_relative_to(store.resolve())):
         raise MLRSError(f"{path} is a link and an entry holds plain files only: copy the file there")
     if not path.is_file():
         raise MLRSError(f"{path} is missing: fetch the entry again")

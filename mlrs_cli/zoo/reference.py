@@ -1,23 +1,103 @@
 """What a user may write where a schedule is asked for, and what it stands for.
 
-NAME            the newest version of an entry that ships with the package
-NAME@VERSION    that version
-./path          a folder that holds an entry (anything that starts with . or / or ~, or is a folder with a config)
-NAME:key=value  a hand-made schedule, as in cosine:lr=0.1
+NAME                            the newest version of an entry that ships with the package
+NAME@VERSION                    that version
+hub:ORG/REPO[@REVISION]         an entry at the root of a Hub repo; REVISION is a tag, branch or commit
+hub:ORG/REPO[@REVISION]#NAME    the entry of that name in a Hub repo that is a zoo
+./path                          a folder that holds an entry
+NAME:key=value,…                a hand-made schedule, as in cosine:lr=0.1
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrs_cli.errors import NotFoundError, nearest
+from mlrs_cli.errors import NotFoundError, UsageError, nearest
 from mlrs_cli.schedules.contract import Schedule
 from mlrs_cli.schedules.handmade import HANDMADE, parse_handmade
-from mlrs_cli.zoo.bundled import bundled_entries
+from mlrs_cli.zoo.bundled import bundled_folder, bundled_index
 from mlrs_cli.zoo.entry import Entry, read_entry
 
-__all__ = ["Resolved", "find_entry", "resolve", "schedule_names"]
+__all__ = [
+    "Bundled",
+    "Folder",
+    "Hand",
+    "Hub",
+    "Reference",
+    "Resolved",
+    "find_entry",
+    "parse",
+    "resolve",
+    "schedule_names",
+]
+
+HUB = re.compile(
+    r"hub:(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
+    r"(?:@(?P<revision>[\w./-]+))?(?:#(?P<name>[a-z0-9][a-z0-9._-]*(?:@\d+\.\d+\.\d+)?))?"
+)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """`NAME` or `NAME@VERSION`."""
+
+    name: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Hub:
+    """`hub:ORG/REPO[@REVISION][#NAME]`; `name` may end in @VERSION."""
+
+    repo: str
+    revision: str | None
+    name: str | None
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"hub:{self.repo}{revision}{f'#{self.name}' if self.name else ''}"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """`./path`."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Hand:
+    """`NAME:key=value,…`."""
+
+    text: str
+
+
+Reference = Bundled | Hub | Folder | Hand
+
+
+def parse(text: str) -> Reference:
+    """What kind of reference a text is. Looks at the disk only to tell a folder `a/b` from a Hub repo `a/b`.
+
+    Raises:
+        UsageError: it is none, or a Hub repo without `hub:` in front.
+    """
+    if text.startswith("hub:"):
+        found = HUB.fullmatch(text)
+        if not found:
+            raise UsageError(
+                f"'{text}' is no Hub reference: write hub:ORG/REPO, hub:ORG/REPO@v1.0.0 or hub:ORG/REPO#NAME"
+            )
+        return Hub(found["repo"], found["revision"], found["name"])
+    if text.partition(":")[0] in HANDMADE:
+        return Hand(text)
+    if text.startswith((".", "/", "~")) or (Path(text) / "config.json").is_file():
+        return Folder(Path(text).expanduser())
+    if "/" in text:
+        raise UsageError(f"'{text}' is no folder here: write hub:{text} for a Hub repo, ./{text} for a folder")
+    name, _, version = text.partition("@")
+    return Bundled(name, version or None)
 
 
 @dataclass(frozen=True)
@@ -29,38 +109,42 @@ class Resolved:
     entry: Entry | None
 
 
-def resolve(reference: str) -> Resolved:
-    """The schedule that a reference stands for.
+def resolve(text: str) -> Resolved:
+    """The schedule that a reference stands for; fetched from the Hub where it must be.
 
     Raises:
         NotFoundError: nothing of that name; the nearest names are given.
+        NetworkError: it is on the Hub, not in the cache, and the Hub does not answer.
         MLRSError: an entry that does not pass its check.
     """
-    if reference.partition(":")[0] in HANDMADE:
-        return Resolved(reference, parse_handmade(reference), None)
+    reference = parse(text)
+    if isinstance(reference, Hand):
+        return Resolved(text, parse_handmade(text), None)
     entry = find_entry(reference)
-    return Resolved(f"{entry.config.name}@{entry.config.version}", entry.schedule(), entry)
+    label = f"{entry.config.name}@{entry.config.version}"
+    return Resolved(f"{reference} ({label})" if isinstance(reference, Hub) else label, entry.schedule(), entry)
 
 
-def find_entry(reference: str) -> Entry:
+def find_entry(reference: Reference) -> Entry:
     """The entry that a reference stands for, read and checked."""
-    if is_path(reference):
-        return read_entry(Path(reference).expanduser())
-    name, _, version = reference.partition("@")
-    entries = bundled_entries()
-    folders = {config.version: folder for folder, config in entries if config.name == name}
-    if not folders:
-        raise NotFoundError(f"no schedule '{reference}': {nearest(name, schedule_names())}")
-    if version and version not in folders:
-        raise NotFoundError(f"no version '{version}' of schedule '{name}': there is {', '.join(folders)}")
-    return read_entry(folders[version] if version else next(iter(folders.values())))
+    if isinstance(reference, Folder):
+        return read_entry(reference.path)
+    if isinstance(reference, Hub):
+        from mlrs_cli.zoo.hub import pull
 
-
-def is_path(reference: str) -> bool:
-    """Whether a reference is meant as a folder."""
-    return reference.startswith((".", "/", "~")) or (Path(reference) / "config.json").is_file()
+        return pull(reference)
+    if isinstance(reference, Hand):
+        raise UsageError(f"'{reference.text}' is a hand-made schedule and has no entry: name a learned one")
+    rows = [row for row in bundled_index().entries if row.name == reference.name]
+    if not rows:
+        raise NotFoundError(f"no schedule '{reference.name}': {nearest(reference.name, schedule_names())}")
+    for row in rows:
+        if reference.version in (None, row.version):
+            return read_entry(bundled_folder() / row.folder)
+    versions = ", ".join(row.version for row in rows)
+    raise NotFoundError(f"no version '{reference.version}' of schedule '{reference.name}': there is {versions}")
 
 
 def schedule_names() -> list[str]:
     """Every name that resolves without the network."""
-    return sorted({config.name for _, config in bundled_entries()} | set(HANDMADE))
+    return sorted({row.name for row in bundled_index().entries} | set(HANDMADE))

@@ -7,13 +7,48 @@ from pathlib import Path
 
 import pytest
 
-from mlrs_cli.errors import NotFoundError
+from mlrs_cli.errors import NotFoundError, UsageError
 from mlrs_cli.schedules import HANDMADE
-from mlrs_cli.zoo.bundled import bundled_entries, bundled_folder
-from mlrs_cli.zoo.entry import read_entry
-from mlrs_cli.zoo.reference import resolve, schedule_names
+from mlrs_cli.zoo.bundled import bundled_folder, bundled_index
+from mlrs_cli.zoo.reference import Bundled, Folder, Hand, Hub, parse, resolve, schedule_names
 
-BUNDLED = [folder for folder, _ in bundled_entries()]
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cifar10-resnet18", Bundled("cifar10-resnet18", None)),
+        ("cifar10-resnet18@0.1.0", Bundled("cifar10-resnet18", "0.1.0")),
+        ("hub:org/repo", Hub("org/repo", None, None)),
+        ("hub:org/repo@v1.0.0", Hub("org/repo", "v1.0.0", None)),
+        ("hub:Org/my.repo@refs/pr/1#name@1.0.0", Hub("Org/my.repo", "refs/pr/1", "name@1.0.0")),
+        ("hub:org/repo#name", Hub("org/repo", None, "name")),
+        ("./a/b", Folder(Path("a/b"))),
+        ("/a/b", Folder(Path("/a/b"))),
+        ("~/b", Folder(Path.home() / "b")),
+        ("cosine", Hand("cosine")),
+        ("cosine:lr=0.1", Hand("cosine:lr=0.1")),
+    ],
+)
+def test_the_grammar(text: str, expected: object) -> None:
+    assert parse(text) == expected
+    if isinstance(expected, Hub):
+        assert str(expected) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("org/name", "write hub:org/name"),
+        ("hub:name", "no Hub reference"),
+        ("hub:a/b/c", "no Hub reference"),
+        ("hub:../etc#x", "no Hub reference"),
+        ("hub:org/repo#../x", "no Hub reference"),
+        ("hub:org/repo@", "no Hub reference"),
+    ],
+)
+def test_what_is_no_reference(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse(text)
 
 
 def test_a_name_a_version_and_a_path() -> None:
@@ -23,6 +58,9 @@ def test_a_name_a_version_and_a_path() -> None:
     shutil.copytree(bundled_folder() / "cifar10-resnet18", "copy")
     for path in ("./copy", "copy", str(Path("copy").resolve())):
         assert resolve(path).label == label
+    Path("org").mkdir()
+    shutil.move("copy", "org/copy")
+    assert resolve("org/copy").label == label
     assert resolve("cosine:lr=0.2").entry is None
 
 
@@ -41,14 +79,4 @@ def test_what_is_not_there(text: str, words: str) -> None:
 
 
 def test_names_are_learned_and_handmade() -> None:
-    assert set(HANDMADE) | {"cifar10-resnet18"} <= set(schedule_names())
-
-
-@pytest.mark.parametrize("folder", BUNDLED, ids=lambda f: f.name)
-def test_every_bundled_entry_is_sound_and_has_its_own_card(folder: Path) -> None:
-    from mlrs_cli.zoo.card import card
-
-    entry = read_entry(folder)
-    assert (folder / "README.md").read_text() == card(entry.config)
-    assert entry.config.name == folder.name
-    assert entry.curves()
+    assert {row.name for row in bundled_index().entries} | set(HANDMADE) == set(schedule_names())
