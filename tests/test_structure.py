@@ -22,7 +22,7 @@ FLOORS = [
     {"run", "zoo"},
     {"plan", "train"},
     {"track"},
-    {"transfer", "meta"},
+    {"transfer", "meta", "export"},
     {"report"},
     {"commands"},
     {"__main__"},

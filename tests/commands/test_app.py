@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import mlrs_cli
-from mlrs_cli.commands import meta_train, transfer
+from mlrs_cli.commands import export, meta_train, transfer
 
-EXAMPLES = transfer.EXAMPLES + meta_train.EXAMPLES
+TRAINING = transfer.EXAMPLES + meta_train.EXAMPLES
 
 
 def test_version(mlrs: Any) -> None:
@@ -37,9 +37,10 @@ def test_a_misspelt_command_brings_the_nearest(mlrs: Any) -> None:
     assert "transfer" in result.err
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", TRAINING + export.EXAMPLES)
 def test_examples_of_the_help_run(mlrs: Any, example: str) -> None:
-    result = mlrs(example.removeprefix("mlrs ") + " --limit-batches 2")
+    short = " --limit-batches 2" if example in TRAINING else ""
+    result = mlrs(example.removeprefix("mlrs ") + short)
     assert result.code == 0, result.err
 
 

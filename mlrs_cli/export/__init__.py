@@ -1,0 +1,1 @@
+"""Schedules taken elsewhere: tables, graphs, source files."""
