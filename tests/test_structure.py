@@ -20,7 +20,7 @@ FLOORS = [
     {"tasks", "direction"},
     {"learner"},
     {"run", "zoo"},
-    {"plan", "train"},
+    {"plan", "train", "adapters"},
     {"track"},
     {"transfer", "meta", "export"},
     {"report"},
@@ -52,8 +52,16 @@ def test_imports_point_down(path: Path) -> None:
         assert FLOOR[other] < FLOOR[room], f"{path.name} of '{room}' imports '{other}', which is not below it"
 
 
+def test_adapters_use_schedules_and_the_zoo_alone() -> None:
+    for path in (PACKAGE / "adapters").glob("*.py"):
+        assert imports(path) <= {"adapters", "errors", "schedules", "zoo"}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_public_names_exist(name: str) -> None:
+    library = name.rpartition(".")[2]
+    if ".adapters." in name:
+        pytest.importorskip(library, reason="an optional package")
     module = importlib.import_module(name) if not name.endswith("__main__") else None
     for public in getattr(module, "__all__", ()):
         assert hasattr(module, public)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import mlrs_cli
-from mlrs_cli.commands import export, meta_train, transfer, zoo
+from mlrs_cli.commands import export, meta_train, plot, transfer, zoo
 from mlrs_cli.commands.display import note
 from mlrs_cli.errors import InterruptedRunError, MLRSError
 
@@ -50,6 +50,7 @@ def examples(lines: list[str]) -> str:
 app.add_typer(zoo.app, name="zoo")
 app.command("transfer", epilog=examples(transfer.EXAMPLES))(transfer.command)
 app.command("export", epilog=examples(export.EXAMPLES))(export.command)
+app.command("plot", epilog=examples(plot.EXAMPLES))(plot.command)
 app.command("meta-train", epilog=examples(meta_train.EXAMPLES))(meta_train.command)
 
 

@@ -111,12 +111,16 @@ class MLRSNet(Schedule):
             raise DivergedError(f"the training loss of update {observation.step + 1} is {observation.loss}")
         stage = sum(s.start <= observation.fraction for s in self.stages) - 1
         if stage != self.stage:
-            if self.stage < 0 or self.gamma_measured == "every-stage":
-                self.gamma = gamma(observation.loss, observation.num_classes)
+            if not self.gamma or (self.stage >= 0 and self.gamma_measured == "every-stage"):
+                self.measure(observation.loss, observation.num_classes)
             self.stage = stage
         weights = self.stages[stage].weights
         sigma, self.h, self.c = sigma_step(weights, self.cell, observation.loss, self.h, self.c)
         return self.gamma * sigma
+
+    def measure(self, initial_loss: float, num_classes: int) -> None:
+        """Take the scale from this loss; called before the first update, in place of the loss of that update."""
+        self.gamma = gamma(initial_loss, num_classes)
 
     def state_dict(self) -> dict[str, Any]:
         """Recurrent state, scale and stage, as numbers and lists."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlrs_cli.report.figures import draw_run, running_mean
+from mlrs_cli.report.figures import draw_run
+from mlrs_cli.report.series import running_mean
 from mlrs_cli.run import RunFolder
 
 SETTINGS = {"schedule": "cosine", "model": "mlp", "dataset": "digits"}

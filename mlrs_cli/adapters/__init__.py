@@ -1,0 +1,1 @@
+"""The same schedules inside other people's training loops."""

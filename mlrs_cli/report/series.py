@@ -1,0 +1,171 @@
+"""What is drawn: runs, entries and hand-made schedules as lines over updates, several seeds as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlrs_cli.errors import UsageError
+from mlrs_cli.export.replay import entry_curve, replay, stretched
+from mlrs_cli.run import read_run
+from mlrs_cli.schedules.handmade import HANDMADE
+from mlrs_cli.zoo.reference import Reference, Resolved, parse, resolve
+
+__all__ = ["PANELS", "Band", "Line", "gather", "running_mean"]
+
+# panel → title of its axis
+PANELS = {
+    "lr": "learning rate",
+    "loss": "training loss (nats)",
+    "test": "test accuracy (%)",
+    "validation": "validation accuracy (%)",
+}
+POINTS = 400  # of a line with many updates
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean over the seeds at each update, and the deviation (0 of a single seed)."""
+
+    steps: tuple[float, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One schedule on one task: a band per panel, and where its stages begin."""
+
+    label: str
+    seeds: int
+    panels: dict[str, Band]
+    stages: tuple[float, ...] = field(default=())
+
+
+def gather(names: Sequence[str], budget: int | None = None, num_classes: int = 10) -> list[Line]:
+    """The lines of run folders and schedules, in the order given; runs that differ only in their seed become one line.
+
+    Args:
+        names: run folders, finished or not, or references of schedules.
+        budget: updates of the preview of a schedule; those it was learned in, or 1,000, by default.
+        num_classes: of the preview.
+
+    Raises:
+        NotFoundError: neither a run nor a schedule of that name.
+    """
+    if not names:
+        raise UsageError("nothing to draw: name a run folder or a schedule")
+    budgets = [
+        r.entry.config.learned_on.updates for r in map(learned, names) if r and r.entry and r.entry.config.learned_on
+    ]
+    shared = budget or (max(budgets) if budgets else 1000)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name in names:
+        groups.setdefault(group_of(name), []).append(read_run(Path(name)) if is_run(name) else {"reference": name})
+    lines = []
+    for members in groups.values():
+        if "reference" in members[0]:
+            lines.append(preview(members[0]["reference"], shared, num_classes))
+        else:
+            lines.append(of_runs(members))
+    return shortened(lines)
+
+
+def is_run(name: str) -> bool:
+    """Whether a name is a run folder."""
+    return (Path(name) / "lr.csv").is_file()
+
+
+def learned(name: str) -> Resolved | None:
+    """The learned schedule of a name, if it is one."""
+    if is_run(name) or name.partition(":")[0] in HANDMADE:
+        return None
+    reference: Reference = parse(name)
+    return resolve(name) if reference else None
+
+
+def group_of(name: str) -> str:
+    """Runs of one group differ in their seed alone."""
+    if not is_run(name):
+        return f"schedule {name}"
+    config = read_run(Path(name))["config"]
+    settings = {
+        k: v for k, v in config["settings"].items() if k not in ("seed", "device", "workers", "data_dir", "log")
+    }
+    return repr(sorted(settings.items(), key=lambda item: item[0]))
+
+
+def of_runs(runs: Sequence[dict[str, Any]]) -> Line:
+    """One line from the runs of a group."""
+    settings = runs[0]["config"]["settings"]
+    schedule = settings.get("schedule") or f"learning {settings.get('name')}"
+    name = Path(schedule).name if schedule.startswith((".", "/")) else schedule
+    label = f"{name} · {settings['model']} on {settings['dataset']}"
+    panels = {}
+    every = max(1, max(len(run["updates"]["step"]) for run in runs) // POINTS)
+    for panel in ("lr", "loss"):
+        columns = [thinned(run["updates"]["step"], run["updates"][panel], every, panel == "loss") for run in runs]
+        panels[panel] = band(columns)
+    for panel in ("test", "validation"):
+        column = f"{panel}_accuracy"
+        columns = [[(e["step"], 100 * e[column]) for e in run["epochs"] if column in e] for run in runs]
+        panels[panel] = band(columns)
+    return Line(label, len(runs), {k: b for k, b in panels.items() if b.steps})
+
+
+def preview(name: str, budget: int, num_classes: int) -> Line:
+    """A schedule over the loss curve it was learned with, or a hand-made one, which reads no loss."""
+    resolved = resolve(name)
+    losses = stretched(entry_curve(resolved.entry), budget) if resolved.entry else [1.0] * budget
+    rates = replay(resolved.schedule, losses, num_classes)
+    every = max(1, budget // POINTS)
+    steps = [float(i + 1) for i in range(budget)]
+    panels = {"lr": band([thinned(steps, rates, every, False)])}
+    stages: tuple[float, ...] = ()
+    if resolved.entry:
+        panels["loss"] = band([thinned(steps, losses, every, True)])
+        stages = tuple(stage.start * budget for stage in resolved.entry.config.method.stages[1:])
+    return Line(resolved.label, 1, panels, stages)
+
+
+def thinned(steps: Sequence[float], values: Sequence[float], every: int, mean: bool) -> list[tuple[float, float]]:
+    """Every so many points, the last of each stretch or their mean; values that are not finite are left out."""
+    out = []
+    for end in range(every, len(steps) + 1, every):
+        part = [v for v in values[end - every : end] if math.isfinite(v)]
+        if part:
+            out.append((steps[end - 1], sum(part) / len(part) if mean else part[-1]))
+    return out
+
+
+def band(columns: Sequence[Sequence[tuple[float, float]]]) -> Band:
+    """Mean and sample deviation at the updates that every seed has."""
+    tables = [dict(column) for column in columns]
+    steps = sorted(set.intersection(*(set(table) for table in tables)))
+    means, deviations = [], []
+    for step in steps:
+        values = [table[step] for table in tables]
+        mean = sum(values) / len(values)
+        spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else 0.0
+        means.append(mean)
+        deviations.append(spread)
+    return Band(tuple(steps), tuple(means), tuple(deviations))
+
+
+def shortened(lines: list[Line]) -> list[Line]:
+    """Labels without the task where every line has the same one; with the number of seeds."""
+    tasks = {line.label.partition(" · ")[2] for line in lines}
+    out = []
+    for line in lines:
+        label = line.label.partition(" · ")[0] if len(tasks) == 1 and len(lines) > 1 else line.label
+        seeds = f" ({line.seeds} seeds)" if line.seeds > 1 else ""
+        out.append(Line(label + seeds, line.seeds, line.panels, line.stages))
+    return out
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Mean of each `window` consecutive values; len(values) − window + 1 numbers."""
+    return [sum(values[i : i + window]) / window for i in range(len(values) - window + 1)]
