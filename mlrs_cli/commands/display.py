@@ -61,7 +61,7 @@ class Display:
             if self.bar:
                 self.bar.update(self.task, total=self.budget, completed=facts["step"], description="training")
         elif "epoch" in facts:
-            self.console.print(epoch_line(facts, self.budget))
+            self.console.print(epoch_line(facts, self.budget), soft_wrap=True)
         elif self.bar:
             speed = self.bar.tasks[0].speed or 0.0
             self.bar.update(

@@ -25,7 +25,7 @@ FORMATS = {
     "optax": "_optax.py",
     "hub": "",
 }
-FLAT: Curve = [(1.0, 1.0)]  # hand-made schedules do not read the loss
+FLAT: Curve = [(0.0, 1.0)]  # hand-made schedules do not read the loss
 
 
 def export(

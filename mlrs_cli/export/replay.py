@@ -14,7 +14,9 @@ from mlrs_cli.zoo.entry import Entry
 
 __all__ = ["Curve", "entry_curve", "read_loss_curve", "replay", "stretched"]
 
-Curve = Sequence[tuple[float, float]]  # (share of the budget in (0, 1], loss), shares rising
+Curve = Sequence[
+    tuple[float, float]
+]  # (share of the way from the first update to the last, loss), shares rising from 0
 
 
 def replay(schedule: Schedule, losses: Sequence[float], num_classes: int) -> list[float]:
@@ -30,15 +32,17 @@ def replay(schedule: Schedule, losses: Sequence[float], num_classes: int) -> lis
 
 
 def stretched(curve: Curve, budget: int) -> list[float]:
-    """Losses of `budget` updates along a curve, straight lines between its points.
+    """Losses of `budget` updates along a curve, straight lines between its points, ends on ends.
 
-    >>> stretched([(0.5, 2.0), (1.0, 1.0)], 4)
-    [2.0, 2.0, 1.5, 1.0]
+    The first update keeps the curve's first loss, from which a learned schedule takes its scale.
+
+    >>> stretched([(0.0, 3.0), (0.5, 2.0), (1.0, 0.0)], 5)
+    [3.0, 2.5, 2.0, 1.0, 0.0]
     """
     shares, values = zip(*curve, strict=True)
     out, right = [], 0
-    for step in range(1, budget + 1):
-        share = step / budget
+    for step in range(budget):
+        share = step / max(budget - 1, 1)
         while right < len(shares) - 1 and shares[right] < share:
             right += 1
         if right == 0 or shares[right] <= share:
@@ -84,9 +88,10 @@ def read_loss_curve(path: Path) -> Curve:
 
 
 def as_shares(steps: Sequence[float], losses: Sequence[float], source: str) -> Curve:
-    """A curve over the share of the last step, after a check."""
+    """A curve over the share of the way from its first step to its last, after a check."""
     if not losses:
         raise UsageError(f"{source} holds no loss: name a curve with one row at least")
     if not all(math.isfinite(v) for v in (*losses, *steps)) or list(steps) != sorted(set(steps)) or steps[0] <= 0:
         raise UsageError(f"{source} is no loss curve: steps must rise from above 0 and every number be finite")
-    return [(step / steps[-1], loss) for step, loss in zip(steps, losses, strict=True)]
+    length = max(steps[-1] - steps[0], 1.0)
+    return [((step - steps[0]) / length, loss) for step, loss in zip(steps, losses, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mlrs_cli.environment import environment
@@ -119,7 +120,7 @@ def keep(
             "seconds": summary["seconds"],
         },
         "command": command_line(settings),
-        "environment": environment(),
+        "environment": json.loads((folder.path / "environment.json").read_text()),  # of the run, not of a later resume
     }
     weights = [{name: value.numpy() for name, value in kept.items()} for kept in schedule.kept]
     curve = curve_rows(read_run(folder.path)["updates"])

@@ -81,9 +81,21 @@ def dress(axes: Any, panel: str, log: bool) -> None:
     positive = any(v > 0 for line in axes.lines for v in line.get_ydata())
     if positive and (panel == "loss" or (panel == "lr" and log)):
         axes.set_yscale("log")
+        plain_ticks(axes)
     elif panel == "lr":
         axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def plain_ticks(axes: Any) -> None:
+    """Plain numbers on a log axis of few decades: 0.5, 1, 2 instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    if high / low < 1000:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_run(path: Path, picture: Path) -> Path:

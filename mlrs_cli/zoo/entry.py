@@ -179,14 +179,17 @@ def check_curves(data: bytes, path: Path) -> None:
 
 
 def curve_rows(updates: Curve) -> Curve:
-    """At most 1,000 evenly placed rows of a run's log; each loss is the mean since the row before."""
+    """At most 1,000 rows of a run's log, evenly placed but for the first update, which sets the scale γ.
+
+    Each loss is the mean since the row before.
+    """
     count = len(updates["step"])
-    every = max(1, -(-count // CURVE_ROWS))
-    ends = list(range(every, count + 1, every))
-    losses = [sum(updates["loss"][end - every : end]) / every for end in ends]
+    every = max(1, -(-count // (CURVE_ROWS - 1)))
+    ends = sorted({1, *range(every, count + 1, every)} if count else ())
+    starts = [0, *ends[:-1]]
     return {
         "step": [updates["step"][end - 1] for end in ends],
-        "loss": losses,
+        "loss": [sum(updates["loss"][start:end]) / (end - start) for start, end in zip(starts, ends, strict=True)],
         "lr": [updates["lr"][end - 1] for end in ends],
     }
 

@@ -17,6 +17,7 @@ import pytest
 from mlrs_cli.errors import MLRSError, NotFoundError, UsageError
 from mlrs_cli.export.export import export
 from mlrs_cli.export.replay import entry_curve, read_loss_curve, replay, stretched
+from mlrs_cli.schedules.contract import Observation
 from mlrs_cli.schedules.mlr_snet import SHAPES
 from mlrs_cli.zoo.bundled import bundled_folder
 from mlrs_cli.zoo.entry import FILES, read_entry, write_entry
@@ -167,11 +168,22 @@ def test_hub(entry: Path) -> None:
 
 
 def test_stretched_follows_the_curve() -> None:
-    curve = [((i + 1) / 10, 10.0 - i) for i in range(10)]
-    assert stretched(curve, 10) == [10.0 - i for i in range(10)]
-    assert stretched(curve, 5) == [9.0, 7.0, 5.0, 3.0, 1.0]
-    assert stretched(curve, 20)[1::2] == pytest.approx([10.0 - i for i in range(10)])
-    assert stretched([(1.0, 3.0)], 3) == [3.0, 3.0, 3.0]
+    curve = [(i / 9, 10.0 - i) for i in range(10)]
+    assert stretched(curve, 10) == pytest.approx([10.0 - i for i in range(10)])
+    assert stretched(curve, 4) == pytest.approx([10.0, 7.0, 4.0, 1.0])
+    assert stretched(curve, 19)[::2] == pytest.approx([10.0 - i for i in range(10)])
+    assert stretched([(0.0, 3.0)], 3) == [3.0, 3.0, 3.0]
+    assert stretched(curve, 1) == [10.0]
+
+
+@pytest.mark.parametrize("budget", [10, 499, 500, 5000])
+def test_the_scale_of_a_table_is_that_of_the_first_loss(budget: int) -> None:
+    """The loss of a run may jump right after its first update; the table's scale must not follow the jump."""
+    Path("c.csv").write_text("step,loss\n1,2.3\n5,9.0\n500,0.5\n")
+    document = json.loads(Path(export("cifar10-resnet18", "json", Path("t.json"), budget, Path("c.csv"))).read_text())
+    schedule: Any = resolve("cifar10-resnet18").schedule
+    assert document["lr"][0] == schedule.lr(Observation(0, budget, 2.3, 10))
+    assert max(document["lr"]) < 2 * document["lr"][0]
 
 
 @pytest.mark.parametrize(

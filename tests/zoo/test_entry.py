@@ -145,10 +145,13 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 7, 999, 1000, 1001, 4584])
-def test_curves_are_thinned_evenly(count: int) -> None:
+def test_curves_are_thinned_evenly_and_keep_the_first_update(count: int) -> None:
     log = {"step": [float(i + 1) for i in range(count)], "loss": [float(i) for i in range(count)], "lr": [0.5] * count}
     rows = curve_rows(log)
     assert 1 <= len(rows["step"]) <= 1000
-    every = int(rows["step"][0])
-    assert rows["step"] == [float(every * (i + 1)) for i in range(count // every)]
-    assert rows["loss"][0] == sum(range(every)) / every
+    assert (rows["step"][0], rows["loss"][0]) == (1.0, 0.0)
+    if count > 1:
+        every = int(rows["step"][2] - rows["step"][1])
+        assert rows["step"][1:] == [float(every * (i + 1)) for i in range(every == 1, count // every)]
+        assert rows["loss"][2] == sum(range(int(rows["step"][1]), int(rows["step"][2]))) / every
+    assert curve_rows({"step": [], "loss": [], "lr": []}) == {"step": [], "loss": [], "lr": []}
