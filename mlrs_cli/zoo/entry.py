@@ -186,7 +186,7 @@ def curve_rows(updates: Curve) -> Curve:
     count = len(updates["step"])
     every = max(1, -(-count // (CURVE_ROWS - 1)))
     ends = sorted({1, *range(every, count + 1, every)} if count else ())
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][: len(ends)]
     return {
         "step": [updates["step"][end - 1] for end in ends],
         "loss": [sum(updates["loss"][start:end]) / (end - start) for start, end in zip(starts, ends, strict=True)],
