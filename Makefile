@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test test-optional lint bench setup clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,6 +19,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The parts that need optional libraries, against the real ones.
+test-optional: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,html,lightning,onnx,optax,tensorboard,terminal,transformers]'
+	$(BIN)/python -m pytest tests/adapters tests/export tests/report tests/commands mlrs_cli/adapters
 
 lint: $(READY)
 	$(BIN)/ruff check .
