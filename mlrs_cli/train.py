@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from mlrs_cli.errors import DivergedError, InterruptedRunError
 from mlrs_cli.learner import Learner
 from mlrs_cli.run import RunFolder
@@ -65,8 +67,8 @@ def train(
             if at_end:
                 end_epoch(learner, folder, record, lr)
                 watch(record.metrics)
-            stopping = agreed(learner, stop)
-            if stopping or at_end or time.monotonic() - saved > checkpoint_seconds:
+            stopping, due = agreed(learner, bool(stop), time.monotonic() - saved > checkpoint_seconds)
+            if stopping or due or at_end:
                 save(learner, schedule, folder, record)
                 saved = time.monotonic()
             if stopping and learner.step < budget:
@@ -167,13 +169,12 @@ def end_epoch(learner: Learner, folder: RunFolder, record: Record, lr: float) ->
         folder.save("best.pt", learner.raw_model.state_dict())
 
 
-def agreed(learner: Learner, stop: list[int]) -> bool:
-    """Whether any process was told to stop, so that all stop after the same update."""
+def agreed(learner: Learner, *flags: bool) -> list[bool]:
+    """Each flag, if any process raises it: all processes save, and stop, after the same update."""
     if learner.shard.world == 1:
-        return bool(stop)
-    if stop:
-        learner.accelerator.set_trigger()
-    return bool(learner.accelerator.check_trigger())
+        return list(flags)
+    raised = torch.tensor([float(flag) for flag in flags], device=learner.device)
+    return [count > 0 for count in learner.accelerator.reduce(raised, "sum").tolist()]
 
 
 @contextmanager

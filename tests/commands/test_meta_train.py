@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +77,27 @@ def test_dry_run(mlrs: Any) -> None:
     facts = json.loads(mlrs(f"{WORDS} --name my-own --dry-run --json").out)
     assert facts["learning"] == "4 meta-updates, one every 3 updates"
     assert not Path("runs").exists()
+
+
+def test_two_processes_learn_one_schedule_and_resume_after_a_stop() -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29653"]
+    words = "--model resnet8 --dataset digits --steps 120 --batch-size 16 --meta-every 10 --meta-size 100 --name both"
+    command = [*torchrun, "-m", "mlrs_cli", "meta-train", *words.split(), "--device", "cpu", "-q"]
+    whole = subprocess.run([*command, "--out", "whole"], capture_output=True, text=True, timeout=200)
+    assert whole.returncode == 0, whole.stderr
+    stopped = subprocess.Popen(
+        [*command, "--out", "parts"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        if Path("parts/last.pt").exists():
+            break
+        time.sleep(0.05)
+    stopped.terminate()  # torchrun passes it on to its processes
+    _, error = stopped.communicate(timeout=100)
+    assert "stopped after update" in error
+    assert json.loads(Path("parts/summary.json").read_text())["updates"] < 120
+    resumed = subprocess.run([*command, "--resume", "parts"], capture_output=True, text=True, timeout=200)
+    assert resumed.returncode == 0, resumed.stderr
+    assert Path("whole/lr.csv").read_text() == Path("parts/lr.csv").read_text()
+    files = [Path(p, "both/schedule.safetensors").read_bytes() for p in ("whole", "parts")]
+    assert files[0] == files[1]

@@ -268,7 +268,7 @@ def test_two_processes_agree_on_every_rate() -> None:
         timeout=200,
     )
     assert finished.returncode == 0, finished.stderr
-    document = json.loads(finished.stdout)
+    document = json.loads(finished.stdout[finished.stdout.index("{\n") :])  # gloo of torch 2.9 greets on stdout
     assert document["updates"] == 6
     alone = [sys.executable, "-m", "mlrs_cli", "transfer", *words, "--out", "one", "--json"]
     alone[alone.index("16")] = "32"
