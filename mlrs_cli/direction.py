@@ -36,7 +36,8 @@ def direction(optimizer: Optimizer) -> list[Tensor]:
                 continue
             with torch.no_grad():
                 state = optimizer.state.get(p, {})
-                d = sgd(p, p.grad, group, state) if kind is SGD else adam(p, p.grad, group, state, kind is AdamW)
+                decoupled = group.get("decoupled_weight_decay", kind is AdamW)
+                d = sgd(p, p.grad, group, state) if kind is SGD else adam(p, p.grad, group, state, decoupled)
                 out.append(d)
     return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_json", "write_text"]
+__all__ = ["json_text", "replacing", "write_json", "write_text"]
 
 
 @contextmanager
@@ -36,4 +37,18 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a whole JSON file, keys in the order given."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(content) + "\n")
+
+
+def json_text(content: Any) -> str:
+    """JSON that every reader takes: numbers that are not finite become null."""
+    return json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def finite(content: Any) -> Any:
+    """The same content with None for every number that is not finite."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    return [finite(value) for value in content] if isinstance(content, list | tuple) else content

@@ -108,6 +108,7 @@ class Learner:
         """Take the next batch, fill the gradients (clipped, if so set) and return the mean loss over all processes."""
         self.current = self.next_batches()
         self.random_before = torch.get_rng_state()
+        self.device_random = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
         self.model.train()
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
@@ -119,7 +120,7 @@ class Learner:
             total += loss.detach()
         self.accelerator.unscale_gradients(self.optimizer)
         if self.settings.grad_clip:
-            self.accelerator.clip_grad_norm_(self.params, self.settings.grad_clip)
+            torch.nn.utils.clip_grad_norm_(self.params, self.settings.grad_clip)
         return float(self.mean(total))
 
     def update(self, lr: float) -> None:
@@ -160,6 +161,8 @@ class Learner:
         devices = [self.device] if self.device.type == "cuda" else []
         with self.displaced(lr), torch.no_grad(), torch.random.fork_rng(devices=devices):
             torch.set_rng_state(self.random_before)  # the same dropout masks
+            if self.device_random is not None:
+                torch.cuda.set_rng_state(self.device_random)
             total = sum(self.task.train_loss(self.raw_model(x), y) for x, y in self.current)
             return float(self.mean(total / self.micro))
 

@@ -75,7 +75,10 @@ def plan_run(command: str, kind: type[S], given: dict[str, Any], out: Path | Non
     from accelerate.state import PartialState
     from accelerate.utils import broadcast_object_list
 
-    main = PartialState(cpu=given.get("device") == "cpu").is_main_process
+    device = given.get("device")
+    if device is None and resume not in (None, "auto"):
+        device = stored_config(Path(resume)).get("settings", {}).get("device")
+    main = PartialState(cpu=device == "cpu").is_main_process
     plan = decide(command, kind, given, out, resume) if main else None
     (plan,) = broadcast_object_list([plan])
     assert isinstance(plan, Plan)

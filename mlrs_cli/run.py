@@ -101,12 +101,8 @@ class RunFolder:
         if not self.write:
             return
         for name in ("lr.csv", "metrics.csv"):
-            lines = (self.path / name).read_text().splitlines(keepends=True)
-            kept = [
-                x
-                for x in lines[1:]
-                if x.endswith("\n") and x.split(",", 1)[0].isdigit() and int(x.split(",", 1)[0]) <= step
-            ]
+            lines = whole_lines(self.path / name)
+            kept = [x for x in lines[1:] if x.split(",", 1)[0].isdigit() and int(x.split(",", 1)[0]) <= step]
             with replacing(self.path / name) as temporary:
                 temporary.write_text("".join(lines[:1] + kept))
 
@@ -138,9 +134,12 @@ def read_run(path: Path) -> dict[str, Any]:
         raise NotFoundError(f"no run in {path}: it has no config.json")
     config = json.loads((path / "config.json").read_text())
     summary = json.loads((path / "summary.json").read_text()) if (path / "summary.json").exists() else {}
-    with (path / "lr.csv").open() as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(UPDATE_COLUMNS)][1:]
+    rows = list(csv.reader(whole_lines(path / "lr.csv")))[1:]
     updates = {name: [float(row[i]) for row in rows] for i, name in enumerate(UPDATE_COLUMNS)}
-    with (path / "metrics.csv").open() as file:
-        epochs = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    epochs = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(whole_lines(path / "metrics.csv"))]
     return {"path": os.fspath(path), "config": config, "summary": summary, "updates": updates, "epochs": epochs}
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Lines of a file that may be growing, without one that is still being written."""
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -63,7 +63,7 @@ def listed(value: Any) -> Any:
 class MetaTrainSettings(RunSettings):
     """A run that learns its schedule. The held-out split is the meta data."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     entry_version: str = Field("0.1.0", pattern=r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")
     description: str | None = Field(None, max_length=2000)
     cell: Literal["transfer", "meta-train"] = "transfer"
@@ -72,7 +72,9 @@ class MetaTrainSettings(RunSettings):
     meta_weight_decay: float = Field(1e-4, ge=0)
     meta_size: int | None = Field(None, ge=1)
     meta_batch_size: int = Field(128, ge=1)
-    snapshots: Annotated[tuple[float, ...], BeforeValidator(listed)] = (0.005, 0.5, 1.0)
+    snapshots: Annotated[tuple[float, ...], BeforeValidator(listed)] = Field(
+        (0.005, 0.5, 1.0), min_length=1, max_length=100
+    )
 
     @property
     def held_out(self) -> int | None:

@@ -57,8 +57,10 @@ def train(
             with record.training():
                 loss = learner.forward_backward()
                 if not math.isfinite(loss):
-                    raise diverged(learner, folder, record, loss)
+                    raise diverged(learner, folder, record, f"the training loss of update {learner.step + 1} is {loss}")
                 lr = lr_scale * schedule.lr(Observation(learner.step, budget, loss, learner.num_classes, learner))
+                if not math.isfinite(lr):
+                    raise diverged(learner, folder, record, f"the learning rate of update {learner.step + 1} is {lr}")
                 learner.update(lr)
             record.add(loss)
             folder.log_update(learner.step, loss, lr)
@@ -75,6 +77,8 @@ def train(
                 folder.summarise(summary(learner, record, "interrupted"))
                 message = f"stopped after update {learner.step} of {budget}, saved in {folder.path}"
                 raise InterruptedRunError(message, folder.path)
+    if not all(math.isfinite(record.metrics[name]) for name in record.metrics if name.endswith("_loss")):
+        raise diverged(learner, folder, record, f"the loss after update {learner.step}, the last, is not finite")
     result = summary(learner, record, "finished")
     folder.summarise(result)
     return result
@@ -144,13 +148,11 @@ def summary(learner: Learner, record: Record, status: str) -> dict[str, Any]:
     }
 
 
-def diverged(learner: Learner, folder: RunFolder, record: Record, loss: float) -> DivergedError:
-    """Note the end of the run and say where it was."""
-    update = learner.step + 1
-    folder.summarise({**summary(learner, record, "diverged"), "diverged_at": update})
+def diverged(learner: Learner, folder: RunFolder, record: Record, what: str) -> DivergedError:
+    """Note the end of the run and say what happened."""
+    folder.summarise({**summary(learner, record, "diverged"), "diverged_at": learner.step + 1})
     return DivergedError(
-        f"the training loss of update {update} is {loss}: lower the rate with --lr-scale, or choose another schedule "
-        f"(the run so far is in {folder.path})"
+        f"{what}: lower the rate with --lr-scale, or choose another schedule (the run so far is in {folder.path})"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from mlrs_cli.environment import environment
 from mlrs_cli.errors import UsageError
 from mlrs_cli.learner import Learner, describe_learner, start_facts
@@ -35,6 +37,10 @@ def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) ->
     learner = Learner(build_task(settings), settings)
     folder = RunFolder(plan.path, learner.accelerator.is_main_process)
     identity = identity_of(resolved)
+    if any(other != identity for other in gather_object([identity])):
+        raise UsageError(
+            f"schedule '{settings.schedule}' changed while the processes loaded it: name a version or a commit"
+        )
     config = {"command": "transfer", "settings": settings.model_dump(mode="json"), "schedule": identity}
     if not plan.resumed:
         folder.create(config, environment())
@@ -62,7 +68,8 @@ def describe(plan: Plan[TransferSettings]) -> dict[str, Any]:
 
 
 def identity_of(resolved: Resolved) -> dict[str, str]:
-    """What a schedule is, whatever its reference was: label, and SHA-256 of its weights."""
+    """What a schedule is, whatever its reference was: label, and SHA-256 of its weights and method."""
     if resolved.entry is None:
         return {"label": resolved.label}
-    return {"label": resolved.label, "sha256": hashlib.sha256(resolved.entry.weights).hexdigest()}
+    content = resolved.entry.weights + resolved.entry.config.method.model_dump_json().encode()
+    return {"label": resolved.label, "sha256": hashlib.sha256(content).hexdigest()}

@@ -18,6 +18,7 @@ MAKERS: dict[str, Any] = {
     "dampened": lambda p: SGD(p, lr=1.0, momentum=0.9, dampening=0.5),
     "nesterov": lambda p: SGD(p, lr=1.0, momentum=0.9, nesterov=True, weight_decay=0.1),
     "adam": lambda p: Adam(p, lr=1.0, weight_decay=0.1),
+    "adam, decoupled": lambda p: Adam(p, lr=1.0, weight_decay=0.1, decoupled_weight_decay=True),
     "adamw": lambda p: AdamW(p, lr=1.0, weight_decay=0.1, betas=(0.8, 0.99)),
 }
 

@@ -66,7 +66,7 @@ def test_a_tensor_learning_rate_stays_a_tensor(settings: Any) -> None:
 @pytest.mark.parametrize("how", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adamw"}])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_loss_after_is_the_loss_after_the_update(learner: Any, how: Any, precision: str) -> None:
-    asked = learner(model="timm:mobilenetv3_small_050", precision=precision, **how)  # has BatchNorm and dropout
+    asked = learner(model="mobilenet_v3_small", precision=precision, **how)  # has BatchNorm and dropout
     for rate in (0.01, 0.001):
         asked.forward_backward()
         before, batch, random = (

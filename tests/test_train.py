@@ -58,7 +58,7 @@ SCHEDULES = {"cosine": lambda: parse_handmade("cosine:lr=0.05"), "learning": lam
 @pytest.mark.parametrize(
     "how",
     [
-        {"model": "timm:mobilenetv3_small_050", "precision": "bf16", "momentum": 0.9},
+        {"model": "mobilenet_v3_small", "precision": "bf16", "momentum": 0.9},  # with BatchNorm and dropout
         {
             "model": "resnet8",
             "optimizer": "adamw",
@@ -78,10 +78,12 @@ def test_five_and_five_updates_are_ten(learner: Any, tmp_path: Path, name: str, 
     with pytest.raises(InterruptedRunError, match="stopped after update 5 of 10"):
         run(tmp_path / "parts", stop_after(5))  # in the middle of an epoch of 4
     assert json.loads((tmp_path / "parts" / "summary.json").read_text())["status"] == "interrupted"
-    torch.manual_seed(12345)
     run(tmp_path / "parts")
     states = [torch.load(tmp_path / p / "last.pt") for p in ("whole", "parts")]
     same(*states)
+    if how["model"] == "mobilenet_v3_small":
+        fresh = learner(limit_batches=4, validation_size=64, **how).state_dict()["random"][0]["torch"]
+        assert not torch.equal(states[0]["learner"]["random"][0]["torch"], fresh), "dropout has drawn nothing"
     texts = [(tmp_path / p / "lr.csv").read_text() for p in ("whole", "parts")]
     assert texts[0] == texts[1]
     assert len(texts[0].splitlines()) == 11
@@ -120,6 +122,18 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_folder_whole(learner: An
     assert run["summary"]["diverged_at"] == 5
     assert run["updates"]["step"] == [1, 2, 3, 4]
     assert torch.load(tmp_path / "run" / "last.pt")["learner"]["step"] == 4
+
+
+@pytest.mark.parametrize("rate", [1e30, math.nan, math.inf])
+def test_a_last_update_that_breaks_the_model_is_a_divergence_too(learner: Any, tmp_path: Path, rate: float) -> None:
+    class Last(Schedule):
+        def lr(self, observation: Observation) -> float:
+            return rate if observation.step == observation.budget - 1 else 0.01
+
+    with pytest.raises(DivergedError, match=r"the loss after update 10, the last|the learning rate of update 10"):
+        train(learner(), Last(), folder(tmp_path / "run"))
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "diverged"
+    assert "NaN" not in (tmp_path / "run" / "summary.json").read_text()
 
 
 def test_the_folder_holds_what_happened(learner: Any, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class MLRCallback(Callback):
         self.initial_loss, self.total_steps = initial_loss, total_steps
         self.saved: dict[str, Any] | None = None
         self.scheduler: MLRScheduler | None = None
-        self.loss: Tensor | None = None
+        self.losses: list[Tensor] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach to the optimizer."""
@@ -55,14 +55,16 @@ class MLRCallback(Callback):
             self.scheduler.load_state_dict(self.saved)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Add the loss of one batch; Lightning has divided it by the number of accumulated batches."""
-        self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
+        """Note the loss of one batch, as it was before Lightning divided and scaled it."""
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        scale = float(scaler.get_scale()) if scaler else 1.0
+        self.losses.append(loss.detach() * (trainer.accumulate_grad_batches / scale))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Set the rate of this update."""
         assert self.scheduler is not None
-        self.scheduler.step(self.loss)
-        self.loss = None
+        self.scheduler.step(sum(self.losses) / len(self.losses))
+        self.losses.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """What Lightning writes into its checkpoints."""

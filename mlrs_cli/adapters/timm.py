@@ -56,15 +56,27 @@ class TimmScheduler(BaseScheduler):
         self.advance(math.log(num_classes) if initial_loss is None else initial_loss)
 
     @classmethod
-    def from_zoo(cls, reference: str, optimizer: Optimizer, total_steps: int, num_classes: int = 10) -> TimmScheduler:
+    def from_zoo(
+        cls,
+        reference: str,
+        optimizer: Optimizer,
+        total_steps: int,
+        num_classes: int = 10,
+        initial_loss: float | None = None,
+    ) -> TimmScheduler:
         """The scheduler of a reference."""
-        return cls(optimizer, resolve(reference).schedule, total_steps, num_classes)
+        return cls(optimizer, resolve(reference).schedule, total_steps, num_classes, initial_loss)
 
     def step(self, epoch: int, metric: float | None = None) -> None:
         """The end of an epoch changes nothing: rates follow updates."""
 
     def step_update(self, num_updates: int, metric: float | Tensor | None = None) -> None:
-        """Set the rate of the next update from the loss of the last one."""
+        """Set the rate of the next update from the loss of the last one.
+
+        timm's script calls without a metric once, when it resumes; that changes nothing.
+        """
+        if metric is None and num_updates == self.taken - 1:
+            return
         if metric is None:
             raise UsageError("this scheduler reads the training loss: call step_update(num_updates, metric=loss)")
         if num_updates != self.taken:
@@ -73,6 +85,15 @@ class TimmScheduler(BaseScheduler):
             )
         if num_updates < self.total_steps:
             self.advance(mean_over_processes(metric))
+
+    def update_groups(self, values: Any) -> None:
+        """Write the rates; a Tensor rate is filled in place, as compiled optimizers need it."""
+        for group, value in zip(self.optimizer.param_groups, values, strict=True):
+            rate = value * group.get("lr_scale", 1.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _get_lr(self, t: int) -> list[float]:
         return [self.rate * ratio for ratio in self.ratios]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mlrs_cli.commands.options import main_process
+from mlrs_cli.files import json_text
 
 __all__ = ["Display", "note", "print_columns", "print_json", "print_table"]
 
@@ -81,32 +83,37 @@ def epoch_line(facts: Mapping[str, Any], budget: int) -> str:
 def note(text: str, quiet: bool = False) -> None:
     """A remark on stderr."""
     if not quiet and main_process():
-        Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(plain(text))
+
+
+def plain(value: Any) -> Text:
+    """Text as it is: no markup, and no control characters, which a fetched entry or a file's name may carry."""
+    return Text("".join(c for c in str(value) if c == "\n" or unicodedata.category(c) != "Cc"))
 
 
 def print_table(title: str, rows: Mapping[str, Any]) -> None:
     """Names and values on stdout."""
     if not main_process():
         return
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=plain(title), show_header=False, title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(plain(name), plain(value))
     Console(highlight=False).print(table)
 
 
 def print_columns(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows of the same keys on stdout."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=plain(title), title_justify="left")
     for name in rows[0] if rows else ():
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(plain(value) for value in row.values()))
     Console(highlight=False).print(table if rows else f"{title}: none")
 
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
     if main_process():
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json_text(document) + "\n")

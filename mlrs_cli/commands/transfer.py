@@ -67,7 +67,10 @@ def command(
 
     With no --model or --dataset, those that the schedule was learned on.
     """
-    plan = plan_run("transfer", TransferSettings, with_task(o.given(ctx, TransferSettings)), out, resume)
+    given = o.given(ctx, TransferSettings)
+    if resume in (None, "auto"):
+        given = with_task(given)
+    plan = plan_run("transfer", TransferSettings, given, out, resume)
     if print_config:
         typer.echo(o.as_toml(plan.settings), nl=False)
         return

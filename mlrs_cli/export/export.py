@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mlrs_cli.errors import UsageError, nearest
-from mlrs_cli.export.replay import Curve, entry_curve, read_loss_curve, replay, stretched
+from mlrs_cli.export.replay import LONGEST, Curve, entry_curve, read_loss_curve, replay, stretched
 from mlrs_cli.export.table import as_csv, as_json
 from mlrs_cli.files import replacing, write_text
 from mlrs_cli.schedules.mlr_snet import MLRSNet
@@ -93,7 +93,7 @@ def write_table(
         curve = entry_curve(resolved.entry)
     if budget is None:
         on = resolved.entry.config.learned_on if resolved.entry and not loss_curve else None
-        budget = on.updates if on else len(curve)
+        budget = min(on.updates, LONGEST) if on else len(curve)
     losses = stretched(curve, budget)
     rates = replay(resolved.schedule, losses, num_classes)
     write_text(path, as_csv(losses, rates) if format == "csv" else as_json(resolved.label, num_classes, losses, rates))

@@ -12,11 +12,14 @@ from mlrs_cli.run import read_run
 from mlrs_cli.schedules.contract import Observation, Schedule
 from mlrs_cli.zoo.entry import Entry
 
-__all__ = ["Curve", "entry_curve", "read_loss_curve", "replay", "stretched"]
+__all__ = ["LONGEST", "Curve", "entry_curve", "read_loss_curve", "replay", "stretched"]
 
 Curve = Sequence[
     tuple[float, float]
 ]  # (share of the way from the first update to the last, loss), shares rising from 0
+
+
+LONGEST = 100_000  # updates of a table or preview whose length nobody asked for
 
 
 def replay(schedule: Schedule, losses: Sequence[float], num_classes: int) -> list[float]:

@@ -14,6 +14,7 @@ from mlrs_cli.settings import MetaTrainSettings
 from mlrs_cli.tasks.task import build_task
 from mlrs_cli.track import require_tracker, tracked
 from mlrs_cli.train import Watch, train
+from mlrs_cli.zoo.config import check_config
 from mlrs_cli.zoo.entry import Entry, curve_rows, write_entry
 
 __all__ = ["describe", "meta_train"]
@@ -32,10 +33,12 @@ def meta_train(plan: Plan[MetaTrainSettings], watch: Watch = lambda facts: None)
     settings = plan.settings
     require_tracker(settings)
     learner = Learner(build_task(settings), settings)
+    schedule, where = make_meta_learner(settings), environment()
+    draft = entry_config(learner, settings, 0, {}, where)
+    check_config({"format_version": 1, **draft, "files": {}}, "the entry to be")  # now, not after hours of training
     folder = RunFolder(plan.path, learner.accelerator.is_main_process)
     if not plan.resumed:
-        folder.create({"command": "meta-train", "settings": settings.model_dump(mode="json")}, environment())
-    schedule = make_meta_learner(settings)
+        folder.create({"command": "meta-train", "settings": settings.model_dump(mode="json")}, where)
     with tracked(settings, plan.path, watch) as told:
         told(start_facts(learner))
         summary = train(learner, schedule, folder, watch=told)
@@ -80,11 +83,29 @@ def make_meta_learner(settings: MetaTrainSettings) -> OneStep:
 def keep(
     schedule: OneStep, learner: Learner, settings: MetaTrainSettings, folder: RunFolder, summary: dict[str, Any]
 ) -> Entry:
-    """Write the entry of a finished run. Its snapshots divide the budget into equal stages, as the paper transfers them."""
-    count = len(schedule.kept)
+    """Write the entry of a finished run."""
+    results = {
+        "test_accuracy": summary["test_accuracy"],
+        "test_loss": summary["test_loss"],
+        "meta_accuracy": summary["validation_accuracy"],
+        "train_loss": summary["train_loss"],
+        "seconds": summary["seconds"],
+    }
+    where = json.loads((folder.path / "environment.json").read_text())  # of the run, not of a later resume
+    config = entry_config(learner, settings, schedule.meta_updates, results, where)
+    weights = [{name: value.numpy() for name, value in kept.items()} for kept in schedule.kept]
+    curve = curve_rows(read_run(folder.path)["updates"])
+    return write_entry(folder.path / settings.name, config, weights, {settings.seed: curve})
+
+
+def entry_config(
+    learner: Learner, settings: MetaTrainSettings, meta_updates: int, results: dict[str, Any], where: dict[str, Any]
+) -> dict[str, Any]:
+    """What the entry says of itself. The snapshots divide the budget into equal stages, as the paper transfers them."""
+    count = len(settings.snapshots)
     stages = [{"start": i / count, "kept_after": share} for i, share in enumerate(settings.snapshots)]
     gamma = {"rule": "mlr-snet", "measured": "once"}  # as it was while the schedule was learned
-    config = {
+    return {
         "name": settings.name,
         "version": settings.entry_version,
         "description": settings.description or f"Learned on {settings.model} / {settings.dataset}.",
@@ -94,7 +115,7 @@ def keep(
             "dataset": settings.dataset,
             "model": settings.model,
             "updates": learner.budget,
-            "epochs": round(learner.budget / learner.updates_per_epoch, 4),
+            "epochs": float(f"{learner.budget / learner.updates_per_epoch:.4g}"),
             "batch_size": learner.images_per_update,
             "optimizer": settings.optimizer,
             "momentum": settings.momentum,
@@ -107,24 +128,15 @@ def keep(
         "meta_learner": {
             "name": "one-step",
             "every": settings.meta_every,
-            "updates": schedule.meta_updates,
+            "updates": meta_updates,
             "batch_size": settings.meta_batch_size,
             "lr": settings.meta_lr,
             "weight_decay": settings.meta_weight_decay,
         },
-        "results": {
-            "test_accuracy": summary["test_accuracy"],
-            "test_loss": summary["test_loss"],
-            "meta_accuracy": summary["validation_accuracy"],
-            "train_loss": summary["train_loss"],
-            "seconds": summary["seconds"],
-        },
+        "results": results,
         "command": command_line(settings),
-        "environment": json.loads((folder.path / "environment.json").read_text()),  # of the run, not of a later resume
+        "environment": where,
     }
-    weights = [{name: value.numpy() for name, value in kept.items()} for kept in schedule.kept]
-    curve = curve_rows(read_run(folder.path)["updates"])
-    return write_entry(folder.path / settings.name, config, weights, {settings.seed: curve})
 
 
 def command_line(settings: MetaTrainSettings) -> str:

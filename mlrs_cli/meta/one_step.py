@@ -10,6 +10,7 @@ authors differentiate through the update instead; the tests hold both forms toge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,9 +76,11 @@ class OneStep(Schedule):
         return self.gamma * float(sigma)
 
     def learn(self, observation: Observation) -> None:
-        """One Adam step on θ along the one-step meta-gradient."""
+        """One Adam step on θ along the one-step meta-gradient; none where the look-ahead itself diverges."""
         sigma, _ = self.network(observation.loss, self.state)
         slope = observation.ask().meta_slope(self.gamma * float(sigma.detach()))
+        if not math.isfinite(slope):
+            return
         self.optimizer.zero_grad()
         (-slope * self.gamma * sigma).backward()
         self.optimizer.step()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrs_cli.files import replacing
-from mlrs_cli.report.series import PANELS, Band, Line, running_mean
+from mlrs_cli.report.series import PANELS, Band, Line, panels_of, running_mean
 from mlrs_cli.run import read_run
 
 __all__ = ["COLORS", "draw_lines", "draw_run"]
@@ -29,7 +29,7 @@ def draw_lines(lines: Sequence[Line], picture: Path, log: bool = False) -> Path:
     """
     from matplotlib.figure import Figure
 
-    panels = [p for p in PANELS if any(p in line.panels for line in lines)]
+    panels = panels_of(lines)
     if "test" in panels and "validation" in panels:
         panels.remove("validation")
     rows = -(-len(lines) // 2)

@@ -10,7 +10,7 @@ from typing import Any
 from mlrs_cli.errors import UsageError
 from mlrs_cli.files import write_text
 from mlrs_cli.report.figures import COLORS
-from mlrs_cli.report.series import PANELS, Line
+from mlrs_cli.report.series import PANELS, Line, panels_of
 
 __all__ = ["write_page"]
 
@@ -28,7 +28,7 @@ def write_page(lines: Sequence[Line], path: Path) -> Path:
     from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
-    panels = [p for p in PANELS if any(p in line.panels for line in lines)]
+    panels = panels_of(lines)
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     named: set[int] = set()
     for row, panel in enumerate(panels, start=1):

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mlrs_cli.errors import UsageError
-from mlrs_cli.export.replay import entry_curve, replay, stretched
+from mlrs_cli.export.replay import LONGEST, entry_curve, replay, stretched
 from mlrs_cli.run import read_run
 from mlrs_cli.schedules.handmade import HANDMADE
 from mlrs_cli.zoo.reference import Reference, Resolved, parse, resolve
 
-__all__ = ["PANELS", "Band", "Line", "gather", "running_mean"]
+__all__ = ["PANELS", "Band", "Line", "gather", "panels_of", "running_mean"]
 
 # panel → title of its axis
 PANELS = {
@@ -24,6 +24,11 @@ PANELS = {
     "validation": "validation accuracy (%)",
 }
 POINTS = 400  # of a line with many updates
+
+
+def panels_of(lines: Sequence[Line]) -> list[str]:
+    """The panels that any line has something for, in their order; an empty first one where nothing has happened yet."""
+    return [panel for panel in PANELS if any(panel in line.panels for line in lines)] or ["lr"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def gather(names: Sequence[str], budget: int | None = None, num_classes: int = 1
     budgets = [
         r.entry.config.learned_on.updates for r in map(learned, names) if r and r.entry and r.entry.config.learned_on
     ]
-    shared = budget or (max(budgets) if budgets else 1000)
+    shared = budget or (min(max(budgets), LONGEST) if budgets else 1000)
     groups: dict[str, list[dict[str, Any]]] = {}
     for name in names:
         groups.setdefault(group_of(name), []).append(read_run(Path(name)) if is_run(name) else {"reference": name})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from mlrs_cli.errors import UsageError
-from mlrs_cli.report.series import PANELS, Line
+from mlrs_cli.report.series import PANELS, Line, panels_of
 
 __all__ = ["terminal_text"]
 
@@ -33,7 +33,7 @@ def terminal_text(lines: Sequence[Line], width: int, height: int = 14, log: bool
     import plotext
 
     parts = []
-    for panel in (p for p in PANELS if any(p in line.panels for line in lines)):
+    for panel in panels_of(lines):
         plotext.clear_figure()
         plotext.theme("clear")
         plotext.plot_size(width, height)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlrs_cli.errors import MLRSError, UsageError
 
@@ -20,6 +21,7 @@ __all__ = [
     "Method",
     "Results",
     "StageConfig",
+    "check_config",
     "check_name",
     "parse_config",
 ]
@@ -27,8 +29,17 @@ __all__ = [
 FORMAT_VERSION = 1
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 VERSION = r"^\d{1,4}\.\d{1,4}\.\d{1,4}$"
-Text = Annotated[str, Field(max_length=2000)]
-Fact = Annotated[str, Field(max_length=200)]
+
+
+def without_controls(text: str) -> str:
+    """Refuse control characters: these texts are shown in terminals."""
+    if any(unicodedata.category(c) == "Cc" for c in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+Text = Annotated[str, Field(max_length=4000), AfterValidator(without_controls)]
+Fact = Annotated[str, Field(max_length=500), AfterValidator(without_controls)]
 
 
 class Strict(BaseModel):
@@ -73,7 +84,7 @@ class LearnedOn(Strict):
 
     dataset: Fact
     model: Fact
-    updates: int = Field(ge=1)
+    updates: int = Field(ge=1, le=10**9)
     epochs: float = Field(gt=0)
     batch_size: int = Field(ge=1)
     optimizer: Literal["sgd", "adam", "adamw"]
@@ -163,6 +174,15 @@ def parse_config(text: str | bytes, source: str) -> EntryConfig:
         raise MLRSError(
             f"{source} has format version {version} and this mlrs reads up to {FORMAT_VERSION}: pip install -U mlrs-cli"
         )
+    return check_config(content, source)
+
+
+def check_config(content: Any, source: str) -> EntryConfig:
+    """The config in plain data.
+
+    Raises:
+        MLRSError: a field is unknown, missing or off.
+    """
     try:
         return EntryConfig.model_validate(content)
     except ValidationError as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from mlrs_cli.errors import MLRSError, NotFoundError
 from mlrs_cli.files import replacing, write_json, write_text
 from mlrs_cli.schedules.contract import Schedule
 from mlrs_cli.zoo.card import card
-from mlrs_cli.zoo.config import EntryConfig, FileFacts, parse_config
+from mlrs_cli.zoo.config import EntryConfig, FileFacts, check_config, parse_config
 
 __all__ = ["CURVE_COLUMNS", "FILES", "LARGEST", "Entry", "curve_rows", "read_entry", "write_entry"]
 
@@ -53,13 +54,7 @@ class Entry:
 
     def curves(self) -> dict[int, Curve]:
         """Per seed, the columns step, loss and lr of the run it was learned in."""
-        out: dict[int, Curve] = {}
-        with (self.folder / "curves.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
-                columns = out.setdefault(int(row["seed"]), {"step": [], "loss": [], "lr": []})
-                for name, values in columns.items():
-                    values.append(float(row[name]))
-        return out
+        return parse_curves((self.folder / "curves.csv").read_bytes(), self.folder / "curves.csv")
 
 
 def read_entry(folder: Path, store: Path | None = None) -> Entry:
@@ -82,7 +77,7 @@ def read_entry(folder: Path, store: Path | None = None) -> Entry:
             raise MLRSError(f"{folder / 'config.json'} does not list {name}: fetch the entry again")
         check_facts(content[name], config.files[name], folder / name)
     stage_arrays(content["schedule.safetensors"], len(config.method.stages), str(folder))
-    check_curves(content["curves.csv"], folder / "curves.csv")
+    parse_curves(content["curves.csv"], folder / "curves.csv")
     return Entry(folder, config, content["schedule.safetensors"])
 
 
@@ -107,7 +102,7 @@ def write_entry(
     }
     parts = {"schedule.safetensors": save(tensors), "curves.csv": curves_text(curves).encode()}
     facts = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in parts.items()}
-    checked = EntryConfig.model_validate({"format_version": 1, **config, "files": facts})
+    checked = check_config({"format_version": 1, **config, "files": facts}, str(folder / "config.json"))
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in parts.items():
         with replacing(folder / name) as temporary:
@@ -167,15 +162,27 @@ def stage_arrays(data: bytes, stages: int, source: str) -> list[dict[str, Any]]:
     return [{name: tensors[f"stage-{i}/{name}"].astype(np.float64) for name in SHAPES} for i in range(stages)]
 
 
-def check_curves(data: bytes, path: Path) -> None:
-    """Curves are numbers in the known columns."""
+def parse_curves(data: bytes, path: Path) -> dict[int, Curve]:
+    """Columns step, loss and lr per seed.
+
+    Raises:
+        MLRSError: other columns, or values that are no finite numbers.
+    """
+    out: dict[int, Curve] = {}
     try:
-        rows = list(csv.reader(io.StringIO(data.decode())))
-        sound = tuple(rows[0]) == CURVE_COLUMNS and all(len([float(v) for v in row]) == 4 for row in rows[1:])
-    except (ValueError, IndexError, csv.Error):
+        rows = csv.reader(io.StringIO(data.decode()), strict=True)
+        sound = tuple(next(rows)) == CURVE_COLUMNS
+        for seed, *values in rows:
+            numbers = [float(value) for value in values]
+            sound &= len(numbers) == 3 and all(map(math.isfinite, numbers))
+            columns = out.setdefault(int(seed), {"step": [], "loss": [], "lr": []})
+            for column, number in zip(columns.values(), numbers, strict=True):
+                column.append(number)
+    except (ValueError, StopIteration, csv.Error):
         sound = False
     if not sound:
         raise MLRSError(f"{path} is not a table of {', '.join(CURVE_COLUMNS)}: fetch the entry again")
+    return out
 
 
 def curve_rows(updates: Curve) -> Curve:

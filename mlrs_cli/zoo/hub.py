@@ -48,6 +48,7 @@ def pull(reference: Hub) -> Entry:
             row = choose(index, reference)
             folder = row.folder + "/"
         names = [folder + name for name in FILES]
+        before = cached(reference.repo, commit, names)
         snapshot = fetch(reference.repo, commit, names)
         store = snapshot.parent.parent
         try:
@@ -55,7 +56,8 @@ def pull(reference: Hub) -> Entry:
             if row:
                 check_against_index(entry, row)
         except MLRSError as error:
-            forget(commit)
+            for name in set(names) - before:  # what this pull brought; the rest of the cache is somebody else's
+                (snapshot / name).unlink(missing_ok=True)
             if isinstance(error, NotFoundError):
                 raise NotFoundError(f"{reference} holds no entry: {INDEX_HINT}") from None
             raise MLRSError(f"{reference} was refused: {error}") from None
@@ -110,12 +112,11 @@ def choose(index: Index, reference: Hub) -> IndexRow:
     raise NotFoundError(f"no entry '{reference.name}' in {reference.repo}: {nearest(reference.name, known)}")
 
 
-def forget(commit: str) -> None:
-    """Take a commit out of the Hub's cache."""
-    from huggingface_hub import scan_cache_dir
+def cached(repo: str, commit: str, names: list[str]) -> set[str]:
+    """Those files of a commit that the Hub's cache holds."""
+    from huggingface_hub import try_to_load_from_cache
 
-    with contextlib.suppress(OSError, ValueError):
-        scan_cache_dir().delete_revisions(commit).execute()
+    return {name for name in names if isinstance(try_to_load_from_cache(repo, name, revision=commit), str)}
 
 
 @dataclass(frozen=True)

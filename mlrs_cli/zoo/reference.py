@@ -92,7 +92,7 @@ def parse(text: str) -> Reference:
         return Hub(found["repo"], found["revision"], found["name"])
     if text.partition(":")[0] in HANDMADE:
         return Hand(text)
-    if text.startswith((".", "/", "~")) or (Path(text) / "config.json").is_file():
+    if text.startswith((".", "/", "~")) or ("/" in text and (Path(text) / "config.json").is_file()):
         return Folder(Path(text).expanduser())
     if "/" in text:
         raise UsageError(f"'{text}' is no folder here: write hub:{text} for a Hub repo, ./{text} for a folder")

@@ -24,9 +24,10 @@ def main() -> None:
     kind = sys.argv[1]
     scheduler = (MLRScheduler if kind == "torch" else TimmScheduler).from_zoo(ZOO, optimizer.optimizer, 8, 3)
     torch.manual_seed(accelerator.process_index)  # every process sees its own data, and so its own loss
-    rates = []
+    rates, losses = [], []
     for step in range(8):
         loss = nn.functional.cross_entropy(model(torch.randn(4, 4)), torch.randint(0, 3, (4,)))
+        losses.append(float(loss.detach()))
         optimizer.zero_grad()
         accelerator.backward(loss)
         if kind == "torch":
@@ -36,7 +37,7 @@ def main() -> None:
         if kind == "timm":
             scheduler.step_update(step + 1, metric=loss)
     with open(f"rates-{accelerator.process_index}.json", "w") as file:
-        json.dump(rates, file)
+        json.dump([rates, losses], file)
     distributed.destroy_process_group()
 
 

@@ -72,6 +72,23 @@ def test_every_update_has_the_rate_of_its_own_loss(accumulation: int) -> None:
     assert module.rates == pytest.approx(replay(resolve(ZOO).schedule, losses, 3), rel=1e-5)
 
 
+def test_an_update_of_fewer_batches_hears_their_mean() -> None:
+    module = Small()
+    trainer(MLRCallback(ZOO, num_classes=3), accumulate_grad_batches=3, max_epochs=1).fit(module, data())
+    s = module.seen
+    losses = [sum(s[:3]) / 3, sum(s[3:6]) / 3, sum(s[6:]) / 2]
+    assert module.rates == pytest.approx(replay(resolve(ZOO).schedule, losses, 3), rel=1e-5)
+
+
+def test_a_scaled_loss_is_heard_as_it_is() -> None:
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    module, scaler = Small(), torch.amp.GradScaler("cpu")
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    trainer(MLRCallback(ZOO, num_classes=3), plugins=[plugin], max_epochs=1).fit(module, data())
+    assert module.rates == pytest.approx(replay(resolve(ZOO).schedule, module.seen, 3), rel=1e-3)
+
+
 def test_a_checkpoint_continues_the_schedule(tmp_path: Path) -> None:
     whole = Small()
     trainer(MLRCallback(ZOO, num_classes=3)).fit(whole, data())

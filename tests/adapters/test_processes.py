@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mlrs_cli.export.replay import replay
+from mlrs_cli.zoo.reference import resolve
 
 
 @pytest.mark.parametrize("kind", ["torch", "timm"])
@@ -26,6 +30,8 @@ def test_both_processes_set_the_same_rates(kind: str) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    one, other = (json.loads(Path(f"rates-{i}.json").read_text()) for i in range(2))
+    (one, first), (other, second) = (json.loads(Path(f"rates-{i}.json").read_text()) for i in range(2))
     assert one == other
-    assert len(set(one)) == 8
+    means = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    heard = means if kind == "torch" else [math.log(3), *means[:-1]]
+    assert one == pytest.approx(replay(resolve("cifar10-resnet18").schedule, heard, 3), rel=1e-5)

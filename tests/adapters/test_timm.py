@@ -57,6 +57,23 @@ def test_five_and_seven_updates_are_twelve(tmp_path: Path) -> None:
     assert got + drive(second, 5, 12) == expected
 
 
+def test_a_tensor_rate_stays_a_tensor() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter], lr=torch.tensor(0.1))
+    rate = optimizer.param_groups[0]["lr"]
+    TimmScheduler.from_zoo("fixed:lr=0.5", optimizer, total_steps=3)
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert float(rate) == 0.5
+
+
+def test_the_call_that_timm_makes_when_it_resumes_changes_nothing() -> None:
+    scheduler = make()
+    drive(scheduler, 0, 5)
+    before = scheduler.state_dict()
+    scheduler.step_update(5)
+    assert scheduler.state_dict() == before
+
+
 def test_misuse_is_said() -> None:
     with pytest.raises(UsageError, match="metric=loss"):
         make().step_update(1)

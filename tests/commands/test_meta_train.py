@@ -65,12 +65,14 @@ def test_a_resumed_run_still_writes_its_entry(mlrs: Any) -> None:
         ("--model mlp --dataset digits --name x --snapshots 0.5,0.1", "snapshots must rise"),
         ("--model mlp --dataset digits --name x --snapshots half", "--snapshots"),
         ("--model mlp --dataset digits --name x --meta-every 0", "--meta-every"),
+        (f"--model mlp --dataset digits --name {'x' * 70}", "--name"),
     ],
 )
 def test_usage_errors(mlrs: Any, words: str, message: str) -> None:
     result = mlrs(f"meta-train {words}")
     assert result.code == 2
     assert message in result.err
+    assert not Path("runs").exists()
 
 
 def test_dry_run(mlrs: Any) -> None:

@@ -172,6 +172,27 @@ def test_resume_refuses_other_settings_with_the_difference(mlrs: Any) -> None:
     assert mlrs("meta-train --resume run --name x").code == 2
 
 
+def test_resume_takes_the_schedule_said_again(mlrs: Any) -> None:
+    mlrs(f"transfer --schedule cifar10-resnet18 {SMALL} --out run -q")
+    assert mlrs("transfer --resume run --schedule cifar10-resnet18 -q").code == 0
+
+
+def test_resume_refuses_a_method_that_changed(mlrs: Any) -> None:
+    import shutil
+
+    shutil.copytree(bundled_folder() / "cifar10-resnet18", "mine")
+    mlrs(f"transfer --schedule ./mine {SMALL} --out run -q")
+    text = Path("mine/config.json").read_text()
+    Path("mine/config.json").write_text(text.replace('"measured": "once"', '"measured": "every-stage"'))
+    assert "no longer the one" in mlrs("transfer --resume run").err
+
+
+def test_odd_paths_are_shown_as_they_are(mlrs: Any) -> None:
+    result = mlrs(f"transfer --schedule cosine {SMALL} --out r[/a] -q")
+    assert result.code == 0, result.err
+    assert "r[/a]" in result.out
+
+
 def test_resume_refuses_a_schedule_that_changed(mlrs: Any) -> None:
     import shutil
 

@@ -114,6 +114,15 @@ def test_a_positive_slope_raises_the_rate_and_a_negative_one_lowers_it() -> None
     assert ends[1.0] > 0 > ends[-1.0]
 
 
+@pytest.mark.parametrize("slope", [float("nan"), float("inf")])
+def test_a_look_ahead_that_diverges_teaches_nothing(slope: float) -> None:
+    schedule = OneStep(every=1, seed=1)
+    before = {k: v.clone() for k, v in schedule.network.state_dict().items()}
+    schedule.lr(Observation(0, 5, 2.3, 10, Slope(slope)))
+    assert all(torch.equal(v, before[k]) for k, v in schedule.network.state_dict().items())
+    assert schedule.meta_updates == 0
+
+
 def test_the_network_is_stepped_once_per_update_and_answers_with_the_new_weights() -> None:
     schedule = OneStep(every=3, seed=1)
     h = [torch.zeros(50)] * 2

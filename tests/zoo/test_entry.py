@@ -113,8 +113,16 @@ BREAKAGES = {
     "a list": (lambda e: (e / "config.json").write_text("[]"), "not a valid entry config"),
     "name that leaves the folder": (lambda e: edit(e, name="../../etc"), "name"),
     "unlisted weights": (lambda e: edit(e, files={}), "does not list"),
-    "odd curves": (lambda e: ((e / "curves.csv").write_text("a,b\n1,x\n"), rehash(e, "curves.csv")), "not a table"),
+    "control characters": (lambda e: edit(e, description="\x1b[31mred"), "control characters"),
+    "curves of no seed": (lambda e: recurve(e, "seed,step,loss,lr\nnan,1,2,3\n"), "not a table"),
+    "curves with an infinity": (lambda e: recurve(e, "seed,step,loss,lr\n0,1,inf,3\n"), "not a table"),
+    "odd curves": (lambda e: recurve(e, "a,b\n1,x\n"), "not a table"),
 }
+
+
+def recurve(entry: Path, text: str) -> None:
+    (entry / "curves.csv").write_text(text)
+    rehash(entry, "curves.csv")
 
 
 def flip(path: Path) -> None:

@@ -282,6 +282,29 @@ def test_a_spoiled_entry_is_refused_and_leaves_nothing(
     assert not cached_entries(tmp_path)
 
 
+def test_a_refused_pull_leaves_the_rest_of_the_cache_alone(
+    plain_hub: HubServer, mlrs: Run, zoo: Path, tmp_path: Path
+) -> None:
+    mlrs(f"zoo push {zoo} --repo org/zoo --tag v1.0.0", plain_hub.url)
+    assert mlrs("zoo pull hub:org/zoo@v1.0.0#two", plain_hub.url).code == 0
+    assert mlrs("zoo pull hub:org/zoo@v1.0.0", plain_hub.url).code == 3
+    assert mlrs("zoo show hub:org/zoo@v1.0.0#two", DEAD).code == 0
+    repo = plain_hub.repos["org/llm"] = Repo(private=False)
+    commit = repo.commit(
+        {"config.json": b"{}", "README.md": b"x", "model.safetensors": bytes(100)}, "another library's"
+    )
+    download = f"from huggingface_hub import snapshot_download as d; d('org/llm', revision='{commit}')"
+    environment = os.environ | {
+        "HF_ENDPOINT": plain_hub.url,
+        "HF_HOME": str(tmp_path / "cache"),
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    subprocess.run([sys.executable, "-c", download], check=True, env=environment, capture_output=True)
+    assert mlrs("zoo pull hub:org/llm", plain_hub.url).code == 1
+    left = {p.name for p in (tmp_path / "cache").rglob("models--org--llm/snapshots/*/*")}
+    assert left == {"config.json", "README.md", "model.safetensors"}
+
+
 def test_a_body_that_breaks_off_is_a_network_error_and_the_next_try_works(
     plain_hub: HubServer, mlrs: Run, entry: Path, tmp_path: Path
 ) -> None:

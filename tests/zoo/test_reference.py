@@ -56,11 +56,14 @@ def test_a_name_a_version_and_a_path() -> None:
     assert label.startswith("cifar10-resnet18@")
     assert resolve(label).label == label
     shutil.copytree(bundled_folder() / "cifar10-resnet18", "copy")
-    for path in ("./copy", "copy", str(Path("copy").resolve())):
+    for path in ("./copy", str(Path("copy").resolve())):
         assert resolve(path).label == label
     Path("org").mkdir()
     shutil.move("copy", "org/copy")
     assert resolve("org/copy").label == label
+    Path("cifar10-resnet18").mkdir()
+    Path("cifar10-resnet18/config.json").write_text("{}")
+    assert resolve("cifar10-resnet18").label == label, "a folder of the same name hides what ships"
     assert resolve("cosine:lr=0.2").entry is None
 
 
