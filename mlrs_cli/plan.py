@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from mlrs_cli.errors import NotFoundError, UsageError
+from mlrs_cli.errors import MLRSError, NotFoundError, UsageError
 from mlrs_cli.settings import RunSettings
 from mlrs_cli.zoo.reference import resolve
 
@@ -90,6 +90,8 @@ def decide(command: str, kind: type[S], given: dict[str, Any], out: Path | None,
     if resume is None:
         settings = make_settings(kind, given)
         return Plan(settings, out or new_folder(settings), False)
+    if resume != "auto" and out is not None:
+        raise UsageError(f"--resume {resume} goes on in its own folder: drop --out")
     if resume != "auto":
         return continued(command, kind, given, Path(resume).expanduser())
     settings = make_settings(kind, given)
@@ -98,7 +100,10 @@ def decide(command: str, kind: type[S], given: dict[str, Any], out: Path | None,
     for path in (
         sorted(RUNS.glob("*/config.json"), key=lambda p: p.stat().st_mtime, reverse=True) if out is None else ()
     ):
-        stored = stored_config(path.parent)
+        try:
+            stored = stored_config(path.parent)
+        except MLRSError:  # not a run of ours
+            continue
         if stored.get("command") == command and not changes(stored["settings"], settings) and not ended(path.parent):
             return Plan(make_settings(kind, stored["settings"] | where(given)), path.parent, True)
     return Plan(settings, out or new_folder(settings), False)
@@ -133,7 +138,9 @@ def stored_config(path: Path) -> dict[str, Any]:
     """config.json of a run."""
     try:
         config: dict[str, Any] = json.loads((path / "config.json").read_text())
-    except OSError:
+        if "command" not in config or not isinstance(config.get("settings"), dict):
+            raise NotFoundError(f"no run in {path}: its config.json is of something else")
+    except (OSError, AttributeError, TypeError):
         raise NotFoundError(f"no run in {path}: it has no config.json") from None
     except ValueError as error:
         raise UsageError(f"{path / 'config.json'} is not JSON ({error}): start the run anew") from None

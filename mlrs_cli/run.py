@@ -42,6 +42,8 @@ class RunFolder:
         """Start a new run in an empty or absent folder."""
         if not self.write:
             return
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: choose another --out")
         if self.path.exists() and any(self.path.iterdir()):
             raise UsageError(
                 f"{self.path} is not empty: choose another --out, or continue it with --resume {self.path}"

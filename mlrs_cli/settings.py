@@ -12,7 +12,7 @@ __all__ = ["MetaTrainSettings", "RunSettings", "TransferSettings"]
 class RunSettings(BaseModel):
     """The task, the optimizer and the budget of one run. Budget: `steps`, or `epochs` where `steps` is not given."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str
     dataset: str
@@ -29,7 +29,7 @@ class RunSettings(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     image_size: int | None = Field(None, ge=1)
     pretrained: bool = False
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     deterministic: bool = False
     device: Literal["auto", "cpu", "cuda", "mps", "xpu"] = "auto"
     workers: int = Field(0, ge=0)

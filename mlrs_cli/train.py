@@ -152,7 +152,7 @@ def diverged(learner: Learner, folder: RunFolder, record: Record, what: str) -> 
     """Note the end of the run and say what happened."""
     folder.summarise({**summary(learner, record, "diverged"), "diverged_at": learner.step + 1})
     return DivergedError(
-        f"{what}: lower the rate with --lr-scale, or choose another schedule (the run so far is in {folder.path})"
+        f"{what}: try a lower rate (--lr-scale, --meta-lr) or another schedule (the run so far is in {folder.path})"
     )
 
 

@@ -41,7 +41,12 @@ def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) ->
         raise UsageError(
             f"schedule '{settings.schedule}' changed while the processes loaded it: name a version or a commit"
         )
-    config = {"command": "transfer", "settings": settings.model_dump(mode="json"), "schedule": identity}
+    config = {
+        "command": "transfer",
+        "settings": settings.model_dump(mode="json"),
+        "schedule": identity,
+        "num_classes": learner.num_classes,
+    }
     if not plan.resumed:
         folder.create(config, environment())
     elif stored_config(plan.path).get("schedule") != identity:

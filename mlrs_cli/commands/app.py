@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import mlrs_cli
-from mlrs_cli.commands import export, meta_train, plot, transfer, zoo
+from mlrs_cli.commands import env, export, meta_train, plot, transfer, zoo
 from mlrs_cli.commands.display import note
 from mlrs_cli.errors import InterruptedRunError, MLRSError
 
@@ -44,14 +44,16 @@ def root(
 
 def examples(lines: list[str]) -> str:
     """The end of a command's help."""
-    return "Examples:\n\n" + "\n\n".join(lines) + "\n\nAny option can be set by a variable: MLRS_BATCH_SIZE=64."
+    return "Examples:\n\n" + "\n\n".join(lines)
 
 
 app.add_typer(zoo.app, name="zoo")
-app.command("transfer", epilog=examples(transfer.EXAMPLES))(transfer.command)
+VARIABLES = "\n\nSettings can also come from variables, as in MLRS_BATCH_SIZE=64."
+app.command("env")(env.command)
+app.command("transfer", epilog=examples(transfer.EXAMPLES) + VARIABLES)(transfer.command)
 app.command("export", epilog=examples(export.EXAMPLES))(export.command)
 app.command("plot", epilog=examples(plot.EXAMPLES))(plot.command)
-app.command("meta-train", epilog=examples(meta_train.EXAMPLES))(meta_train.command)
+app.command("meta-train", epilog=examples(meta_train.EXAMPLES) + VARIABLES)(meta_train.command)
 
 
 def main() -> None:

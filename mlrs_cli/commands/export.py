@@ -30,7 +30,9 @@ def command(
         Path | None,
         typer.Option(help="For a table: CSV with a column loss, or a run folder. \\[default: the entry's own]"),
     ] = None,
-    num_classes: Annotated[int, typer.Option(min=2, help="For a table: classes of the task.")] = 10,
+    num_classes: Annotated[
+        int | None, typer.Option(min=2, help="For a table: classes of the task. \\[default: those of the run, or 10]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take a schedule elsewhere.

@@ -88,19 +88,29 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise NotFoundError(f"no config file {path}: check --config") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    values = {key.replace("-", "_"): value for key, value in content.items()}
-    known = {p.name for p in ctx.command.params if p.name} - {"config", "help"}
-    for key in values:
-        if key not in known:
+    flags = {opt[2:]: p.name for p in ctx.command.params for opt in p.opts if opt.startswith("--")}
+    values = {}
+    for key, value in content.items():
+        name = flags.get(key.replace("_", "-"))
+        if name in (None, "config", "help"):
+            known = set(flags) - {"config", "help"}
             raise UsageError(f"{path} sets '{key}', which is no option of mlrs {ctx.info_name}: {nearest(key, known)}")
+        values[name] = value
     flat = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in values.items()}
     ctx.default_map = {**(ctx.default_map or {}), **flat}
     return path
 
 
 def given(ctx: typer.Context, kind: type[S]) -> dict[str, Any]:
-    """The settings that this call names, by flag, variable or file."""
-    return {k: v for k, v in ctx.params.items() if k in kind.model_fields and v is not None}
+    """The settings that this call names, by flag, variable or file; of --epochs and --steps the one named closer by."""
+    values = {k: v for k, v in ctx.params.items() if k in kind.model_fields and v is not None}
+    if {"epochs", "steps"} <= values.keys():
+        places = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+        near = {name: places.index(ctx.get_parameter_source(name).name) for name in ("epochs", "steps")}  # type: ignore[union-attr]
+        if near["epochs"] == near["steps"]:
+            raise UsageError("--epochs and --steps both name the length of the run: give one")
+        del values["epochs" if near["steps"] < near["epochs"] else "steps"]
+    return values
 
 
 def as_toml(settings: RunSettings) -> str:
@@ -109,7 +119,7 @@ def as_toml(settings: RunSettings) -> str:
 
     lines = []
     for name, value in settings.model_dump(mode="json").items():
-        if value is not None:
+        if value is not None and not (name == "epochs" and settings.steps):
             lines.append(f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
 

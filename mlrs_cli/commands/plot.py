@@ -43,6 +43,8 @@ def command(
     path = output or Path("curves.png")
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--output ends in {', '.join(ENDINGS)}, got '{path.name}'")
+    if terminal and (as_json or output):
+        raise UsageError("--terminal writes no file and no JSON: drop --output and --json, or --terminal")
     lines = gather(names, budget, num_classes)
     if terminal:
         from mlrs_cli.report.terminal import terminal_text
@@ -53,7 +55,7 @@ def command(
     if path.suffix.lower() == ".html":
         from mlrs_cli.report.page import write_page
 
-        write_page(lines, path)
+        write_page(lines, path, log)
     else:
         from mlrs_cli.report.figures import draw_lines
 

@@ -119,12 +119,10 @@ def push(
     from mlrs_cli.zoo.hub import push as publish
 
     done = publish(path, repo, tag, private, dry_run)
-    facts = {
-        "repo": done.repo,
-        "commit": done.commit,
-        "new_commit": done.committed,
-        "tag": done.tag,
-        "new_tag": done.tagged,
+    facts: dict[str, Any] = {"repo": done.repo}
+    if not dry_run:
+        facts |= {"commit": done.commit, "new_commit": done.committed, "tag": done.tag, "new_tag": done.tagged}
+    facts |= {
         "files": list(done.files),
         "use": f"hub:{repo}{f'@{tag}' if tag else ''}",
     }

@@ -9,6 +9,7 @@ from mlrs_cli.errors import UsageError, nearest
 from mlrs_cli.export.replay import LONGEST, Curve, entry_curve, read_loss_curve, replay, stretched
 from mlrs_cli.export.table import as_csv, as_json
 from mlrs_cli.files import replacing, write_text
+from mlrs_cli.run import read_run
 from mlrs_cli.schedules.mlr_snet import MLRSNet
 from mlrs_cli.zoo.entry import FILES
 from mlrs_cli.zoo.reference import Resolved, resolve
@@ -34,7 +35,7 @@ def export(
     output: Path | None = None,
     budget: int | None = None,
     loss_curve: Path | None = None,
-    num_classes: int = 10,
+    num_classes: int | None = None,
 ) -> Path:
     """Write a schedule in another form; returns the path of what was written.
 
@@ -44,7 +45,7 @@ def export(
         output: file, or folder for `hub`; named after the schedule by default.
         budget: updates of a table; those of the loss curve's run by default.
         loss_curve: for a table: a CSV file or a run folder; the entry's own curve by default.
-        num_classes: for a table: classes of the task.
+        num_classes: for a table: classes of the task; those of the loss curve's run by default, else 10.
 
     Raises:
         UsageError: the format does not fit the schedule or the other arguments.
@@ -81,7 +82,7 @@ def export(
 
 
 def write_table(
-    resolved: Resolved, format: str, path: Path, budget: int | None, loss_curve: Path | None, num_classes: int
+    resolved: Resolved, format: str, path: Path, budget: int | None, loss_curve: Path | None, num_classes: int | None
 ) -> None:
     """Write the rates over a loss curve."""
     if loss_curve is None and resolved.entry is None:
@@ -94,6 +95,9 @@ def write_table(
     if budget is None:
         on = resolved.entry.config.learned_on if resolved.entry and not loss_curve else None
         budget = min(on.updates, LONGEST) if on else len(curve)
+    if num_classes is None:
+        is_run = loss_curve is not None and loss_curve.is_dir()
+        num_classes = int(read_run(loss_curve)["config"].get("num_classes", 10)) if loss_curve and is_run else 10
     losses = stretched(curve, budget)
     rates = replay(resolved.schedule, losses, num_classes)
     write_text(path, as_csv(losses, rates) if format == "csv" else as_json(resolved.label, num_classes, losses, rates))

@@ -84,7 +84,8 @@ def example() -> tuple[Tensor, ...]:
 def save_torch(schedule: MLRSNet, path: Path) -> None:
     """Write a `torch.export` program (.pt2)."""
     program = torch.export.export(Graph(schedule).eval(), example())
-    torch.export.save(program, path)
+    with quiet():  # of a file name that does not end in .pt2
+        torch.export.save(program, path)
 
 
 def save_onnx(schedule: MLRSNet, path: Path) -> None:
@@ -111,7 +112,7 @@ def save_onnx(schedule: MLRSNet, path: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter's own remarks, on deprecations inside it, are no concern of the user's."""
+    """The exporters' own remarks are no concern of the user's."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

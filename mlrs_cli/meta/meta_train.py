@@ -38,7 +38,8 @@ def meta_train(plan: Plan[MetaTrainSettings], watch: Watch = lambda facts: None)
     check_config({"format_version": 1, **draft, "files": {}}, "the entry to be")  # now, not after hours of training
     folder = RunFolder(plan.path, learner.accelerator.is_main_process)
     if not plan.resumed:
-        folder.create({"command": "meta-train", "settings": settings.model_dump(mode="json")}, where)
+        stored = {"settings": settings.model_dump(mode="json"), "num_classes": learner.num_classes}
+        folder.create({"command": "meta-train", **stored}, where)
     with tracked(settings, plan.path, watch) as told:
         told(start_facts(learner))
         summary = train(learner, schedule, folder, watch=told)

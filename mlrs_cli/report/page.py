@@ -17,8 +17,13 @@ __all__ = ["write_page"]
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def write_page(lines: Sequence[Line], path: Path) -> Path:
+def write_page(lines: Sequence[Line], path: Path, log: bool = False) -> Path:
     """Write the page of `mlrs_cli.report.series.gather`'s lines; it needs no network to be read.
+
+    Args:
+        lines: what to draw.
+        path: of the page.
+        log: learning rate on a log axis to begin with.
 
     Raises:
         UsageError: plotly is not installed; the sentence has the pip line.
@@ -37,7 +42,8 @@ def write_page(lines: Sequence[Line], path: Path) -> Path:
                 for trace in traces(line, panel, number, number not in named):
                     figure.add_trace(Scatter(trace), row=row, col=1)
                 named.add(number)
-        figure.update_yaxes(title_text=PANELS[panel], type="log" if panel == "loss" else "linear", row=row, col=1)
+        kind = "log" if panel == "loss" or (panel == "lr" and log) else "linear"
+        figure.update_yaxes(title_text=PANELS[panel], type=kind, row=row, col=1)
     figure.update_xaxes(title_text="update", row=len(panels), col=1)
     buttons = [
         {"label": f"learning rate: {kind}", "method": "relayout", "args": [{"yaxis.type": kind}]}
@@ -51,6 +57,7 @@ def write_page(lines: Sequence[Line], path: Path) -> Path:
         "xanchor": "left",
         "y": 1.0,
         "yanchor": "bottom",
+        "active": int(log),
     }
     figure.update_layout(
         template="plotly_white",

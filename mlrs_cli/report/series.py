@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def gather(names: Sequence[str], budget: int | None = None, num_classes: int = 1
     ]
     shared = budget or (min(max(budgets), LONGEST) if budgets else 1000)
     groups: dict[str, list[dict[str, Any]]] = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         groups.setdefault(group_of(name), []).append(read_run(Path(name)) if is_run(name) else {"reference": name})
     lines = []
     for members in groups.values():
@@ -76,7 +76,7 @@ def gather(names: Sequence[str], budget: int | None = None, num_classes: int = 1
             lines.append(preview(members[0]["reference"], shared, num_classes))
         else:
             lines.append(of_runs(members))
-    return shortened(lines)
+    return told_apart(shortened(lines), [Path(m[0]["path"]).name if "path" in m[0] else "" for m in groups.values()])
 
 
 def is_run(name: str) -> bool:
@@ -169,6 +169,15 @@ def shortened(lines: list[Line]) -> list[Line]:
         seeds = f" ({line.seeds} seeds)" if line.seeds > 1 else ""
         out.append(Line(label + seeds, line.seeds, line.panels, line.stages))
     return out
+
+
+def told_apart(lines: list[Line], folders: list[str]) -> list[Line]:
+    """Labels with the run folder where two lines would have the same."""
+    labels = [line.label for line in lines]
+    return [
+        replace(line, label=f"{line.label} [{folder}]") if folder and labels.count(line.label) > 1 else line
+        for line, folder in zip(lines, folders, strict=True)
+    ]
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:

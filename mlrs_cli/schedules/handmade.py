@@ -24,9 +24,10 @@ class HandMade(Schedule):
     def __post_init__(self) -> None:
         for field in fields(self):
             values = getattr(self, field.name)
+            name = "lr" if field.name == "peak" else field.name
             for value in values if isinstance(values, tuple) else (values,):
                 if not (math.isfinite(value) and value >= 0):
-                    raise UsageError(f"{field.name} must be a finite number of 0 or more, got {value}")
+                    raise UsageError(f"{name} must be a finite number of 0 or more, got {value}")
                 if field.name not in ("peak", "mult") and value > 1:
                     raise UsageError(f"{field.name} is a share and must be at most 1, got {value}")
         if self.peak == 0:
@@ -190,6 +191,8 @@ def parse_handmade(text: str) -> HandMade:
         except ValueError:
             raise UsageError(f"'{key}' of schedule '{name}' takes a number, got '{value}'") from None
         field = keys[key]
+        if field in values:
+            raise UsageError(f"schedule '{name}' has '{key}' twice: give it once")
         values[field] = many if field == "milestones" else many[0]
         if field != "milestones" and len(many) > 1:
             raise UsageError(f"'{key}' of schedule '{name}' takes one number, got '{value}'")

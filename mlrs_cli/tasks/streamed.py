@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mlrs_cli.errors import NotFoundError
+from mlrs_cli.errors import MLRSError, NotFoundError
 from mlrs_cli.tasks.holdout import hold_out
 from mlrs_cli.tasks.images import ALONE, Batch, Shard, Split
 from mlrs_cli.tasks.random import generator, order
@@ -137,7 +137,10 @@ class Transformed(Dataset[tuple[Tensor, int]]):
         self.transform = v2.Compose([v2.RGB(), *steps, v2.PILToTensor()])
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        image, label = self.source[place]
+        try:
+            image, label = self.source[place]
+        except OSError as error:  # what PIL raises for a file that is no image, too
+            raise MLRSError(f"image {place} of the data set cannot be read: {error}") from error
         with torch.random.fork_rng(devices=[]):
             if self.address:
                 torch.manual_seed(generator("augment", *self.address, place).initial_seed())

@@ -68,6 +68,11 @@ def read_entry(folder: Path, store: Path | None = None) -> Entry:
         NotFoundError: no entry there.
         MLRSError: something in it is off; the sentence says what.
     """
+    if (folder / "lr.csv").is_file():
+        inside = ", ".join(f"./{path.parent}" for path in folder.glob("*/schedule.safetensors"))
+        raise NotFoundError(
+            f"{folder} is a run, not an entry: {f'name {inside}' if inside else 'it learned no schedule'}"
+        )
     if not (folder / "config.json").is_file():
         raise NotFoundError(f"no entry in {folder}: it has no config.json")
     content = {name: read_plain(folder / name, store) for name in FILES}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,8 @@ def push(path: Path, repo: str, tag: str | None = None, private: bool = False, d
         MLRSError: the entry does not pass its check, nobody is logged in, the tag exists with other files, the repo has
             changed meanwhile, or writing is not allowed.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
+        raise UsageError(f"'{repo}' is no Hub repo: write ORG/REPO")
     contents = checked_contents(path)
     if dry_run:
         return Pushed(repo, tuple(contents), None, False, tag, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,12 +60,15 @@ def import_checkpoints(
         raise UsageError(
             f"{len(files)} files and {len(starts)} stages: give one start per file, as in --stages 0,1/3,2/3"
         )
+    if list(starts) != sorted(set(starts)) or starts[0] != 0 or starts[-1] >= 1:
+        raise UsageError(f"--stages must start at 0 and rise below 1, got {', '.join(f'{s:g}' for s in starts)}")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: choose another --out")
     weights = [read_checkpoint(file) for file in files]
     stages = [Stage(start, arrays) for start, arrays in zip(starts, weights, strict=True)]
     preview = preview_curve(MLRSNet(stages, cell, gamma_measured))
     names = ", ".join(file.name for file in files)
+    shares = [str(Fraction(start).limit_denominator(1000)) for start in starts]
     config: dict[str, Any] = {
         "name": name,
         "version": version,
@@ -76,7 +80,7 @@ def import_checkpoints(
             "gamma": {"rule": "mlr-snet", "measured": gamma_measured},
             "stages": [{"start": start} for start in starts],
         },
-        "command": f"mlrs zoo import {' '.join(f.name for f in files)} --stages {','.join(f'{s:.6g}' for s in starts)} "
+        "command": f"mlrs zoo import {' '.join(f.name for f in files)} --stages {','.join(shares)} "
         f"--cell {cell} --gamma {gamma_measured} --name {name}",
         "environment": environment(),
     }

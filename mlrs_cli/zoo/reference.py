@@ -96,7 +96,9 @@ def parse(text: str) -> Reference:
         return Folder(Path(text).expanduser())
     if "/" in text:
         raise UsageError(f"'{text}' is no folder here: write hub:{text} for a Hub repo, ./{text} for a folder")
-    name, _, version = text.partition("@")
+    name, at, version = text.partition("@")
+    if at and not version:
+        raise UsageError(f"'{text}' ends in @ with no version: write {name} or {name}@1.0.0")
     return Bundled(name, version or None)
 
 

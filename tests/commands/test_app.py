@@ -59,6 +59,11 @@ def test_what_trains_nothing_imports_no_torch(words: list[str]) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+def test_env_is_for_reports(mlrs: Any) -> None:
+    assert mlrs("env --json").json["mlrs"] == mlrs_cli.__version__
+    assert "torch" in mlrs("env").out
+
+
 def test_completion_knows_the_schedules() -> None:
     from mlrs_cli.commands.options import complete_schedule
 

@@ -34,6 +34,13 @@ def test_pictures(mlrs: Any, runs: str, ending: str, magic: bytes) -> None:
     assert Path(f"p.{ending}").read_bytes() == first, "the same picture has the same bytes"
 
 
+def test_runs_of_the_same_name_are_told_apart_by_their_folders(mlrs: Any) -> None:
+    for steps in (3, 5):
+        mlrs(f"transfer --schedule cosine --model mlp --dataset digits --steps {steps} --out of{steps} -q")
+    lines = mlrs("plot of3 of5 of3 --json").json["lines"]
+    assert lines == ["cosine [of3]", "cosine [of5]"]
+
+
 def test_every_mark_of_a_picture_is_named(mlrs: Any, runs: str) -> None:
     assert mlrs(f"plot {runs} cifar10-resnet18 --log --output p.svg").code == 0
     text = Path("p.svg").read_text()
@@ -103,6 +110,7 @@ def test_the_page_in_a_browser_with_no_network(mlrs: Any, runs: str) -> None:
     ("words", "code", "message"),
     [
         ("plot cifar10-resnet18 --output p.gif", 2, ".png, .svg, .pdf, .html"),
+        ("plot cifar10-resnet18 --terminal --json", 2, "--terminal writes no file"),
         ("plot nowhere", 3, "no schedule 'nowhere'"),
         ("plot cifar10-resnet18 --budget 0", 2, "budget"),
     ],

@@ -122,6 +122,12 @@ def test_precedence_is_flag_variable_file_default(mlrs: Any, monkeypatch: pytest
         ("--schedule cosine --model mlp --dataset digits --resume nowhere", 3, "no run in nowhere"),
         ("--schedule cosine --model mlp --dataset folder:nowhere", 3, "no folder nowhere"),
         ("--lrr 1", 2, "No such option"),
+        ("--schedule cosine --model mlp --dataset digits --seed 99999999999999999999", 2, "--seed"),
+        ("--schedule cosine --model mlp --dataset digits --lr-scale inf", 2, "--lr-scale"),
+        ("--schedule fixed:lr=-1 --model mlp --dataset digits", 2, "lr must be"),
+        ("--schedule fixed:lr=1,lr=2 --model mlp --dataset digits", 2, "twice"),
+        ("--schedule cifar10-resnet18@ --model mlp --dataset digits", 2, "no version"),
+        ("--resume a --out b", 2, "drop --out"),
     ],
 )
 def test_errors_are_one_sentence_and_an_exit_code(mlrs: Any, words: str, code: int, message: str) -> None:
@@ -131,6 +137,31 @@ def test_errors_are_one_sentence_and_an_exit_code(mlrs: Any, words: str, code: i
     assert "Traceback" not in result.err
     assert result.out == ""
     assert not Path("runs").exists()
+
+
+def test_of_epochs_and_steps_the_nearer_one_counts(mlrs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("run.toml").write_text('schedule = "cosine"\nmodel = "mlp"\ndataset = "digits"\nsteps = 7\n')
+    assert "steps = 7" in mlrs("transfer --config run.toml --print-config").out
+    printed = mlrs("transfer --config run.toml --epochs 3 --print-config").out
+    assert "epochs = 3" in printed
+    assert "steps" not in printed
+    monkeypatch.setenv("MLRS_STEPS", "9")
+    assert "steps = 9" in mlrs("transfer --config run.toml --print-config").out
+    assert mlrs("transfer --config run.toml --epochs 3 --steps 4").code == 2
+
+
+def test_keys_of_a_file_are_the_options_names(mlrs: Any) -> None:
+    Path("run.toml").write_text("batchsize = 3\n")
+    assert "did you mean 'batch-size'" in mlrs("transfer --config run.toml").err
+    Path("run.toml").write_text('schedule = "cosine"\nmodel = "mlp"\ndataset = "digits"\nsteps = 2\njson = true\n')
+    assert mlrs("transfer --config run.toml").json["updates"] == 2
+
+
+def test_a_stray_folder_does_not_stop_resume_auto(mlrs: Any) -> None:
+    for number, text in enumerate(("[]", "{", "{}")):
+        Path(f"runs/odd{number}").mkdir(parents=True)
+        Path(f"runs/odd{number}/config.json").write_text(text)
+    assert mlrs(f"transfer --schedule cosine {SMALL} --resume auto -q").code == 0
 
 
 def test_an_unknown_key_of_a_file_is_an_error(mlrs: Any) -> None:

@@ -60,6 +60,7 @@ def test_they_answer_at_once_and_without_torch(words: list[str]) -> None:
         ("zoo import a.pth --name x --cell other", 2, "--cell is"),
         ("zoo import a.pth --name x --gamma other", 2, "--gamma is"),
         ("zoo import a.pth --name x --entry-version 1", 2, "no version"),
+        ("zoo push nowhere --repo ab --dry-run", 2, "write ORG/REPO"),
         ("zoo push nowhere --repo a/b --dry-run", 3, "no entry in nowhere"),
     ],
 )

@@ -158,6 +158,10 @@ def test_a_table_over_a_curve_of_ones_own(entry: Path, mlrs: Any) -> None:
     mlrs("transfer --schedule cosine --model mlp --dataset digits --steps 4 --out run -q")
     document = json.loads(Path(export(str(entry), "json", Path("u.json"), loss_curve=Path("run"))).read_text())
     assert len(document["lr"]) == 4
+    config = json.loads(Path("run/config.json").read_text())
+    Path("run/config.json").write_text(json.dumps(config | {"num_classes": 3}))
+    document = json.loads(Path(export(str(entry), "json", Path("v.json"), loss_curve=Path("run"))).read_text())
+    assert document["num_classes"] == 3
 
 
 def test_hub(entry: Path) -> None:

@@ -148,6 +148,13 @@ def test_a_folder_of_classes_alone_is_divided(folder: Path) -> None:
     assert not set(data.sources["train"][1].tolist()) & set(data.sources["test"][1].tolist())
 
 
+def test_an_image_that_is_none_is_named(folder: Path) -> None:
+    (folder / "train" / "cat" / "3.png").write_bytes(b"no image")
+    data = load_dataset(f"folder:{folder}", image_size=16)
+    with pytest.raises(MLRSError, match=r"image 3 .*3\.png"):
+        list(data.train_batches("train", 4, 0, 0))
+
+
 def test_folders_that_are_none(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(NotFoundError, match="no folder"):
         load_dataset(f"folder:{tmp_path / 'nowhere'}")
