@@ -12,6 +12,7 @@ from mlrs_cli.errors import UsageError
 from mlrs_cli.export.replay import LONGEST, entry_curve, replay, stretched
 from mlrs_cli.run import read_run
 from mlrs_cli.schedules.handmade import HANDMADE
+from mlrs_cli.zoo.entry import Entry
 from mlrs_cli.zoo.reference import Reference, Resolved, parse, resolve
 
 __all__ = ["PANELS", "Band", "Line", "gather", "panels_of", "running_mean"]
@@ -70,13 +71,16 @@ def gather(names: Sequence[str], budget: int | None = None, num_classes: int = 1
     groups: dict[str, list[dict[str, Any]]] = {}
     for name in dict.fromkeys(names):
         groups.setdefault(group_of(name), []).append(read_run(Path(name)) if is_run(name) else {"reference": name})
-    lines = []
+    lines: list[Line] = []
+    folders: list[str] = []
     for members in groups.values():
         if "reference" in members[0]:
-            lines.append(preview(members[0]["reference"], shared, num_classes))
+            lines += of_schedule(members[0]["reference"], shared, num_classes)
+            folders += [""] * (len(lines) - len(folders))
         else:
             lines.append(of_runs(members))
-    return told_apart(shortened(lines), [Path(m[0]["path"]).name if "path" in m[0] else "" for m in groups.values()])
+            folders.append(Path(members[0]["path"]).name)
+    return told_apart(shortened(lines), folders)
 
 
 def is_run(name: str) -> bool:
@@ -121,19 +125,33 @@ def of_runs(runs: Sequence[dict[str, Any]]) -> Line:
     return Line(label, len(runs), {k: b for k, b in panels.items() if b.steps})
 
 
-def preview(name: str, budget: int, num_classes: int) -> Line:
-    """A schedule over the loss curve it was learned with, or a hand-made one, which reads no loss."""
+def of_schedule(name: str, budget: int, num_classes: int) -> list[Line]:
+    """A preview, and of an entry beside it the run in which it was learned, stretched to the same budget.
+
+    The preview follows the loss curve the schedule was learned with; a hand-made one reads no loss.
+    """
     resolved = resolve(name)
     losses = stretched(entry_curve(resolved.entry), budget) if resolved.entry else [1.0] * budget
     rates = replay(resolved.schedule, losses, num_classes)
-    every = max(1, budget // POINTS)
     steps = [float(i + 1) for i in range(budget)]
-    panels = {"lr": band([thinned(steps, rates, every, False)])}
-    stages: tuple[float, ...] = ()
-    if resolved.entry:
-        panels["loss"] = band([thinned(steps, losses, every, True)])
-        stages = tuple(stage.start * budget for stage in resolved.entry.config.method.stages[1:])
-    return Line(resolved.label, 1, panels, stages)
+    rate = band([thinned(steps, rates, max(1, budget // POINTS), False)])
+    if resolved.entry is None:
+        return [Line(resolved.label, 1, {"lr": rate})]
+    stages = tuple(stage.start * budget for stage in resolved.entry.config.method.stages[1:])
+    return [Line(resolved.label, 1, {"lr": rate}, stages), while_learned(resolved.label, resolved.entry, budget)]
+
+
+def while_learned(label: str, entry: Entry, budget: int) -> Line:
+    """Rates and losses of the runs in which an entry was learned, a mean and a band over its seeds."""
+    curves = list(entry.curves().values())
+    panels = {}
+    for panel in ("lr", "loss"):
+        every = max(1, max(len(curve["step"]) for curve in curves) // POINTS)
+        stretch = budget / max(curve["step"][-1] for curve in curves)
+        steps = [[step * stretch for step in curve["step"]] for curve in curves]
+        columns = [thinned(s, curve[panel], every, panel == "loss") for s, curve in zip(steps, curves, strict=True)]
+        panels[panel] = band(columns)
+    return Line(f"{label} while it was learned", len(curves), panels)
 
 
 def thinned(steps: Sequence[float], values: Sequence[float], every: int, mean: bool) -> list[tuple[float, float]]:

@@ -44,6 +44,8 @@ def body(config: EntryConfig) -> list[str]:
         f"MLR-SNet: a recurrent network of 11,776 parameters reads the training loss at each update and answers with σ; the "
         f"rate is γσ. The `{method.cell}` cell, {len(method.stages)} snapshots used from the shares {stages} of the budget, "
         f"γ measured from the loss {measured}.",
+        "## How it transfers",
+        transfers(config),
         "## What it is not good for",
         "Its rates fit the optimizer it was learned with; with another one (momentum, Adam) scale them by hand "
         "(`--lr-scale`). It has no warm-up. Budgets and models far from those above are untested unless a result says so.",
@@ -52,6 +54,19 @@ def body(config: EntryConfig) -> list[str]:
         versions = ", ".join(f"{k} {v}" for k, v in config.environment.items() if v is not None)
         parts += ["## How to reproduce it", f"```\n{config.command}\n```", f"Made with {versions}."]
     return [*parts, "## How to cite", f"```bibtex\n{CITATION}\n```"]
+
+
+def transfers(config: EntryConfig) -> str:
+    """The measured uses on other tasks."""
+    if not config.transfers:
+        return "Not measured yet."
+    lines = ["| command | seeds | test accuracy | rival | rival's |", "|---|---|---|---|---|"]
+    for row in config.transfers:
+        seeds = ", ".join(map(str, row.seeds))
+        lines.append(
+            f"| `{row.command}` | {seeds} | {row.test_accuracy:.4f} | `{row.rival}` | {row.rival_accuracy:.4f} |"
+        )
+    return "\n".join(lines)
 
 
 def learned_on(config: EntryConfig) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "Method",
     "Results",
     "StageConfig",
+    "Transfer",
     "check_config",
     "check_name",
     "parse_config",
@@ -117,6 +118,16 @@ class Results(Strict):
     seconds: float | None = Field(None, ge=0)
 
 
+class Transfer(Strict):
+    """One use of the entry on another task, beside a rival on the same seeds. Accuracies as fractions, means over seeds."""
+
+    command: Text
+    seeds: tuple[int, ...] = Field(min_length=1, max_length=100)
+    test_accuracy: float = Field(ge=0, le=1)
+    rival: Fact
+    rival_accuracy: float = Field(ge=0, le=1)
+
+
 class FileFacts(Strict):
     """Size in bytes and SHA-256 of a file of the entry."""
 
@@ -136,6 +147,7 @@ class EntryConfig(Strict):
     learned_on: LearnedOn | None = None
     meta_learner: MetaLearner | None = None
     results: Results | None = None
+    transfers: tuple[Transfer, ...] = Field((), max_length=100)
     command: Text | None = None
     environment: dict[Fact, Fact | int | None] = Field(default_factory=dict, max_length=50)
     files: dict[Literal["schedule.safetensors", "curves.csv"], FileFacts]

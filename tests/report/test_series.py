@@ -66,6 +66,10 @@ def test_a_schedule_is_previewed_over_its_own_curve_and_budget() -> None:
     assert entry.config.learned_on is not None
     lines = gather(["cifar10-resnet18", "cosine:lr=0.3"])
     assert lines[0].panels["lr"].steps[-1] == pytest.approx(entry.config.learned_on.updates, rel=0.01)
+    assert [line.label.partition("@")[0] for line in lines] == ["cifar10-resnet18", "cifar10-resnet18", "cosine:lr=0.3"]
+    assert lines[1].panels["lr"].steps[-1] == pytest.approx(entry.config.learned_on.updates, rel=0.01)
+    assert lines[1].panels["lr"].mean[-1] == pytest.approx(entry.curves()[0]["lr"][-1], rel=0.05)
+    assert "loss" in lines[1].panels
     assert len(lines[0].stages) == len(entry.config.method.stages) - 1
     (line,) = gather(["cosine:lr=0.3"], budget=50)
     assert list(line.panels["lr"].mean) == replay(resolve("cosine:lr=0.3").schedule, [1.0] * 50, 10)
