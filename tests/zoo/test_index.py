@@ -49,7 +49,9 @@ def test_the_first_entry_was_learned_as_the_card_says() -> None:
     assert how.updates >= 100
     assert (on.optimizer, on.momentum, on.weight_decay, on.batch_size, on.precision) == ("sgd", 0, 5e-4, 128, "bf16")
     assert len(config.transfers) >= 3
-    assert all(row.rival in (bundled_folder() / "cifar10-resnet18" / "README.md").read_text() for row in config.transfers)
+    assert all(
+        row.rival in (bundled_folder() / "cifar10-resnet18" / "README.md").read_text() for row in config.transfers
+    )
     assert end.test_accuracy is not None
     assert 0.5 < end.test_accuracy < 1
 
