@@ -68,7 +68,7 @@ def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) ->
 def describe(plan: Plan[TransferSettings]) -> dict[str, Any]:
     """What `transfer` would do, without an update."""
     resolved = resolve(plan.settings.schedule)
-    learner = Learner(build_task(plan.settings), plan.settings)
+    learner = Learner(build_task(plan.settings, download=False), plan.settings)
     return {"schedule": resolved.label, **describe_learner(learner), "run": str(plan.path)}
 
 

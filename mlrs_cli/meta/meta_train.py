@@ -59,7 +59,7 @@ def meta_train(plan: Plan[MetaTrainSettings], watch: Watch = lambda facts: None)
 def describe(plan: Plan[MetaTrainSettings]) -> dict[str, Any]:
     """What `meta_train` would do, without an update."""
     settings = plan.settings
-    schedule, learner = make_meta_learner(settings), Learner(build_task(settings), settings)
+    schedule, learner = make_meta_learner(settings), Learner(build_task(settings, download=False), settings)
     meta = f"{-(-learner.budget // schedule.every)} meta-updates, one every {schedule.every} updates"
     return {
         "schedule": f"{settings.name}@{settings.entry_version}",

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from mlrs_cli.errors import MLRSError, NotFoundError, nearest
 from mlrs_cli.tasks.images import Augment, Images
-from mlrs_cli.tasks.streamed import STREAMED, Streamed, open_folder, open_streamed
+from mlrs_cli.tasks.streamed import STREAMED, Streamed, not_here, open_folder, open_streamed
 
 __all__ = ["data_root", "dataset_names", "load_dataset"]
 
+Loader = Callable[[Path, bool], Images]  # where data lies, and whether it may be downloaded
 PLAIN, CROP_FLIP = Augment(), Augment(pad=4, flip=True)
 
 
@@ -32,13 +33,16 @@ def dataset_names() -> list[str]:
     return sorted(["digits", *IN_MEMORY, *STREAMED])
 
 
-def load_dataset(name: str, data_dir: str | None = None, image_size: int | None = None) -> Images | Streamed:
+def load_dataset(
+    name: str, data_dir: str | None = None, image_size: int | None = None, download: bool = True
+) -> Images | Streamed:
     """The data set of that name with its splits `train` and `test`.
 
     Args:
         name: one of `dataset_names()`, or `folder:PATH` (a folder of classes, or one with train/ and val/ or test/).
         data_dir: overrides where to look, see `data_root`.
         image_size: side of the images in pixels where they must be resized; 224 for sets of large images.
+        download: whether a set that is not here may be fetched.
 
     Raises:
         NotFoundError: no such data set, or it is not here and cannot be downloaded.
@@ -49,10 +53,10 @@ def load_dataset(name: str, data_dir: str | None = None, image_size: int | None 
     if name == "digits":
         return digits()
     if name in IN_MEMORY:
-        return IN_MEMORY[name](root)
+        return IN_MEMORY[name](root, download)
     if name in STREAMED:
         with fetching(name, STREAMED[name][0], root):
-            return open_streamed(name, root, image_size or 224)
+            return open_streamed(name, root, image_size or 224, download)
     raise NotFoundError(f"no data set '{name}': {nearest(name, dataset_names())} (your own images: folder:PATH)")
 
 
@@ -69,15 +73,15 @@ def digits() -> Images:
     return Images({"train": (x[~test], y[~test]), "test": (x[test], y[test])}, 10).normalised()
 
 
-def cifar(classes: int) -> Callable[[Path], Images]:
+def cifar(classes: int) -> Loader:
     """CIFAR-10 or CIFAR-100: the official binary layout where it is there, else torchvision's."""
 
-    def load(root: Path) -> Images:
+    def load(root: Path, download: bool) -> Images:
         folder = root / ("cifar-10-batches-bin" if classes == 10 else "cifar-100-binary")
         parts = [f"data_batch_{i}.bin" for i in range(1, 6)] if classes == 10 else ["train.bin"]
         test = "test_batch.bin" if classes == 10 else "test.bin"
         if not (folder / test).exists():
-            return torchvision_images(f"CIFAR{classes}", CROP_FLIP)(root)
+            return torchvision_images(f"CIFAR{classes}", CROP_FLIP)(root, download)
         halves = {"train": [folder / p for p in parts], "test": [folder / test]}
         splits = {split: cifar_records(files, classes) for split, files in halves.items()}
         return Images(splits, classes, CROP_FLIP).normalised()
@@ -102,10 +106,10 @@ def torchvision_images(
     augment: Augment = PLAIN,
     train: dict[str, Any] | None = None,
     test: dict[str, Any] | None = None,
-) -> Callable[[Path], Images]:
+) -> Loader:
     """Loader of a torchvision set that torchvision itself keeps in memory; the keywords choose its two parts."""
 
-    def load(root: Path) -> Images:
+    def load(root: Path, download: bool) -> Images:
         from torchvision import datasets
 
         make = getattr(datasets, class_name)
@@ -115,6 +119,8 @@ def torchvision_images(
                 try:
                     found = make(str(root), download=False, **keywords)
                 except RuntimeError:
+                    if not download:
+                        raise not_here(class_name, root) from None
                     found = make(str(root), download=True, **keywords)
             splits[split] = pixels_and_labels(found)
         return Images(splits, int(splits["train"][1].max()) + 1, augment).normalised()
@@ -159,7 +165,7 @@ def fetching(name: str, class_name: str, root: Path) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-IN_MEMORY: dict[str, Callable[[Path], Images]] = {
+IN_MEMORY: dict[str, Loader] = {
     "cifar10": cifar(10),
     "cifar100": cifar(100),
     "mnist": torchvision_images("MNIST"),

@@ -16,7 +16,7 @@ from mlrs_cli.tasks.holdout import hold_out
 from mlrs_cli.tasks.images import ALONE, Batch, Shard, Split
 from mlrs_cli.tasks.random import generator, order
 
-__all__ = ["STREAMED", "Streamed", "open_folder", "open_streamed"]
+__all__ = ["STREAMED", "Streamed", "not_here", "open_folder", "open_streamed"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -170,7 +170,12 @@ def apart(train: Dataset[Any], test: Dataset[Any] | None, size: int) -> Streamed
     return Streamed(sources, int(labels.max()) + 1, size)
 
 
-def open_streamed(name: str, root: Path, size: int) -> Streamed:
+def not_here(name: str, root: Path) -> NotFoundError:
+    """The error of a set that is not on disk and must not be fetched."""
+    return NotFoundError(f"data set '{name}' is not in {root}: a run would download it, --dry-run does not")
+
+
+def open_streamed(name: str, root: Path, size: int, download: bool = True) -> Streamed:
     """A torchvision set of image files, downloaded where it is not there."""
     from torchvision import datasets
 
@@ -181,6 +186,8 @@ def open_streamed(name: str, root: Path, size: int) -> Streamed:
         try:
             parts.append(make(str(root), **keywords))
         except (RuntimeError, FileNotFoundError):
+            if not download:
+                raise not_here(name, root) from None
             parts.append(make(str(root), download=True, **keywords))
     return apart(parts[0], parts[1] if len(parts) > 1 else None, size)
 

@@ -39,9 +39,9 @@ class Task:
         return self.data.num_classes
 
 
-def build_task(settings: RunSettings) -> Task:
-    """The task of a run. The model's initial weights depend on the seed alone."""
-    data = load_dataset(settings.dataset, settings.data_dir, settings.image_size)
+def build_task(settings: RunSettings, download: bool = True) -> Task:
+    """The task of a run, its data fetched if need be and allowed. The model's initial weights depend on the seed alone."""
+    data = load_dataset(settings.dataset, settings.data_dir, settings.image_size, download)
     if isinstance(data, Streamed):
         data = Streamed(data.sources, data.num_classes, data.size, workers=settings.workers)
     elif settings.image_size:

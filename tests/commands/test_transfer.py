@@ -182,6 +182,18 @@ def test_missing_data_says_what_to_do(mlrs: Any, monkeypatch: pytest.MonkeyPatch
     assert "--data-dir" in result.err
 
 
+def test_a_dry_run_downloads_nothing(mlrs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it tried to download")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fetched)
+    monkeypatch.setattr("torchvision.datasets.food101.download_and_extract_archive", fetched)
+    for name in ("cifar100", "food101"):
+        result = mlrs(f"transfer --schedule cosine --model mlp --dataset {name} --dry-run")
+        assert result.code == 3
+        assert "a run would download it" in result.err
+
+
 def test_divergence_is_exit_code_5_and_says_where(mlrs: Any) -> None:
     result = mlrs(f"transfer --schedule fixed:lr=1e20 {SMALL} --out run")
     assert result.code == 5
