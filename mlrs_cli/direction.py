@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from mlrs_cli.errors import UsageError
 
-__all__ = ["direction"]
+__all__ = ["direction", "mean_gradient", "penalised_gradient"]
 
 
 def direction(optimizer: Optimizer) -> list[Tensor]:
@@ -64,3 +64,38 @@ def adam(p: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Tensor
     root = second.sqrt_().div_((1 - beta2**step) ** 0.5).add_(group["eps"])
     d = first.div_(1 - beta1**step).div_(root)
     return d.add_(p, alpha=decay) if decay and decoupled else d
+
+
+def penalised_gradient(optimizer: Optimizer) -> list[Tensor]:
+    """Gradient of what the optimizer descends: the loss, and the weight decay where it is part of the gradient."""
+    out = []
+    for group in optimizer.param_groups:
+        inside = not group.get("decoupled_weight_decay", type(optimizer) is AdamW)
+        for p in group["params"]:
+            g = torch.zeros_like(p) if p.grad is None else p.grad
+            out.append(g.add(p.detach(), alpha=group["weight_decay"]) if group["weight_decay"] and inside else g)
+    return out
+
+
+def mean_gradient(optimizer: Optimizer, step: int) -> list[Tensor]:
+    """The optimizer's running mean of the gradient, this update's included and bias corrected; the gradient of plain SGD.
+
+    Args:
+        optimizer: SGD without dampening, Adam or AdamW with gradients in place.
+        step: updates taken before this one.
+    """
+    means = []
+    pairs = [(p, group) for group in optimizer.param_groups for p in group["params"]]
+    for (p, group), g in zip(pairs, penalised_gradient(optimizer), strict=True):
+        state = optimizer.state.get(p, {})
+        beta = group["betas"][0] if "betas" in group else group["momentum"]
+        if not beta:
+            means.append(g)
+        elif "betas" in group:
+            mean = state["exp_avg"].lerp(g, 1 - beta) if state else g * (1 - beta)
+            means.append(mean / (1 - beta ** (float(state["step"]) + 1 if state else 1)))
+        else:
+            buffer = state.get("momentum_buffer")
+            total = g if buffer is None else buffer.mul(beta).add_(g)
+            means.append(total * ((1 - beta) / (1 - beta ** (step + 1))))
+    return means

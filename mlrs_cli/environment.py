@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -15,6 +16,7 @@ __all__ = ["environment"]
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "safetensors", "huggingface-hub")
 
 
+@functools.cache
 def environment() -> dict[str, str | int | None]:
     """Versions of `mlrs`, Python and the libraries a result depends on, processor, cores, commit of a source checkout."""
     versions = {name: metadata.version(name) for name in PACKAGES}

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,28 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
-from mlrs_cli.direction import direction
+from mlrs_cli.direction import direction, mean_gradient, penalised_gradient
 from mlrs_cli.errors import UsageError
+from mlrs_cli.optimizers import make_optimizer
 from mlrs_cli.settings import RunSettings
+from mlrs_cli.tangent import Tangent, carried
 from mlrs_cli.tasks.images import Batch, Shard, Split
 from mlrs_cli.tasks.task import Task
 
-__all__ = ["Learner", "describe_learner", "make_accelerator", "make_optimizer", "start_facts"]
+__all__ = ["Learner", "describe_learner", "make_accelerator", "start_facts"]
 
 TEST_BATCH = 512
+CALIBRATION = 50  # batches over which BatchNorm's statistics are taken for averaged weights
 
 
 class Learner:
     """Model, optimizer and position in the data.
 
-    One update is `forward_backward()`, any number of questions (`loss_after`, `meta_slope`, `validation_loss`), then
-    `update(lr)`. Parameter groups keep the ratios of the learning rates they were built with.
+    One update is `forward_backward()`, any number of questions (the `Probe` of `mlrs_cli.schedules.contract`), then
+    `update(lr)`. Parameter groups keep the ratios of the learning rates they were built with. What questions cost is
+    counted in `extra_forward` and `extra_backward`, in passes over as many images as one update sees.
 
     Args:
         task: what is trained.
@@ -60,11 +64,16 @@ class Learner:
         self.params = [p for group in optimizer.param_groups for p in group["params"]]
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.raw_model = self.accelerator.unwrap_model(self.model)
-        self.raw_optimizer = optimizer
+        self.raw_optimizer: Any = optimizer
+        if hasattr(optimizer, "train"):
+            optimizer.train()  # schedule-free ones train other weights than they are judged by
         self.shard = Shard(self.accelerator.process_index, self.accelerator.num_processes)
         self.batch_size = min(settings.batch_size, max(1, self.data.count("train") // self.shard.world))
         self.micro = settings.grad_accumulation
         self.step, self.meta_step = 0, 0
+        self.extra_forward, self.extra_backward = 0.0, 0.0
+        self.tangent: Tangent | None = None
+        self.averaged = False
         self.current: list[Batch] = []
         self.batches: Iterator[Batch] | None = None
         torch.manual_seed(settings.seed + self.shard.rank)
@@ -137,34 +146,120 @@ class Learner:
     def displaced(self, lr: float) -> Iterator[list[Tensor]]:
         """Weights as this update with `lr` would leave them; yields its direction. Weights and buffers come back bit for bit."""
         moves = direction(self.raw_optimizer)
-        scaled = [
-            ratio
-            for group, ratio in zip(self.raw_optimizer.param_groups, self.ratios, strict=True)
-            for _ in group["params"]
-        ]
-        if any(r != 1 for r in scaled):
-            moves = [d * r for d, r in zip(moves, scaled, strict=True)]
+        if any(r != 1 for r in self.ratios):
+            moves = [d * r for d, r in zip(moves, self.ratio_of_each, strict=True)]
         weights = [p.detach().clone() for p in self.params]
+        with self.buffers_kept():
+            with torch.no_grad():
+                torch._foreach_add_(self.params, moves, alpha=-lr)
+            try:
+                yield moves
+            finally:
+                with torch.no_grad():
+                    torch._foreach_copy_(self.params, weights)
+
+    @property
+    def ratio_of_each(self) -> list[float]:
+        """Each parameter's factor on the learning rate."""
+        return [
+            r for group, r in zip(self.raw_optimizer.param_groups, self.ratios, strict=True) for _ in group["params"]
+        ]
+
+    @contextlib.contextmanager
+    def buffers_kept(self) -> Iterator[None]:
+        """Put the model's buffers, BatchNorm's statistics among them, back when the block ends."""
         buffers = [b.clone() for b in self.raw_model.buffers()]
-        with torch.no_grad():
-            torch._foreach_add_(self.params, moves, alpha=-lr)
         try:
-            yield moves
+            yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self.params, weights)
                 for b, kept in zip(self.raw_model.buffers(), buffers, strict=True):
                     b.copy_(kept)
 
-    def loss_after(self, lr: float) -> float:
-        """Loss of this update's batch if the update were taken with `lr`; call between `forward_backward` and `update`."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with self.displaced(lr), torch.no_grad(), torch.random.fork_rng(devices=devices):
-            torch.set_rng_state(self.random_before)  # the same dropout masks
+    @contextlib.contextmanager
+    def same_draws(self) -> Iterator[None]:
+        """The random draws of this update's forward pass again, for the same dropout masks."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.set_rng_state(self.random_before)
             if self.device_random is not None:
                 torch.cuda.set_rng_state(self.device_random)
+            yield
+
+    def count(self, images: int, forward: int = 1, backward: int = 0) -> None:
+        """Note passes over so many images of this process that a plain update would not take."""
+        share = images * self.shard.world / self.images_per_update
+        self.extra_forward += forward * share
+        self.extra_backward += backward * share
+
+    def loss_after(self, lr: float) -> float:
+        """Loss of this update's batch if the update were taken with `lr`; call between `forward_backward` and `update`."""
+        with self.displaced(lr), torch.no_grad(), self.same_draws():
             total = sum(self.task.train_loss(self.raw_model(x), y) for x, y in self.current)
-            return float(self.mean(total / self.micro))
+        self.count(self.batch_size * self.micro)
+        return float(self.mean(total / self.micro))
+
+    def losses_after(self, rates: Sequence[float], batches: int) -> list[float]:
+        """Mean loss of the same `batches` other training batches if the update were taken with each of the rates.
+
+        The batches are drawn by the update's number, apart from the order of training.
+        """
+        epoch = 10**9 + self.step  # an order that no epoch of training has
+        drawn = self.data.train_batches("train", self.batch_size, self.settings.seed, epoch, 0, self.shard)
+        chosen = [batch for batch, _ in zip(drawn, range(batches), strict=False)]
+        out = []
+        for rate in rates:
+            with self.displaced(rate), torch.no_grad(), self.same_draws():
+                total = sum(self.task.train_loss(self.raw_model(x), y) for x, y in chosen)
+            out.append(float(self.mean(total / len(chosen))))
+        self.count(self.batch_size * len(chosen) * len(out))
+        return out
+
+    def descent(self) -> float:
+        """⟨ĝ, d⟩ of this update: ĝ the optimizer's running mean of the gradient, d its direction."""
+        moves = direction(self.raw_optimizer)
+        return inner(mean_gradient(self.raw_optimizer, self.step), moves, self.ratio_of_each)
+
+    def carry_tangent(self, lr: float, decay: float, keep_gradient: bool = False) -> None:
+        """Take Z over this update, see `mlrs_cli.tangent`; call between `forward_backward` and `update`."""
+        if decay and self.settings.grad_clip:
+            raise UsageError("this schedule differentiates through the update and cannot through --grad-clip: drop one")
+        self.tangent = carried(
+            self.raw_optimizer, self.tangent, self.curvature, lr, decay, self.ratio_of_each, keep_gradient
+        )
+
+    def curvature(self, vectors: list[Tensor]) -> list[Tensor]:
+        """Hessian of this update's loss times `vectors`, by differentiating twice; weights and buffers stay."""
+        out = [torch.zeros_like(v) for v in vectors]
+        with self.buffers_kept(), self.same_draws(), torch.enable_grad():
+            for x, y in self.current:
+                loss = self.task.train_loss(self.raw_model(x), y) / self.micro
+                grads = torch.autograd.grad(loss, self.params, create_graph=True, allow_unused=True)
+                pairs = [(g, v) for g, v in zip(grads, vectors, strict=True) if g is not None]
+                product = torch.stack([(g * v).sum() for g, v in pairs]).sum()
+                turns = torch.autograd.grad(product, self.params, allow_unused=True)
+                for total, turn in zip(out, turns, strict=True):
+                    if turn is not None:
+                        total += turn
+        self.count(self.batch_size * self.micro, forward=1, backward=2)
+        return [self.mean(total) for total in out]
+
+    def train_slope(self) -> float:
+        """⟨∇L(w), Z⟩ on this update's batch; 0 before Z was first carried."""
+        return inner(penalised_gradient(self.raw_optimizer), self.tangent.weights) if self.tangent else 0.0
+
+    def validation_slopes(self) -> tuple[float, float]:
+        """(⟨∇L_val(w), Z⟩, ⟨∇L_val(w), kept gradient⟩) on the next held-out batch, BatchNorm in training mode."""
+        x, y = self.next_meta_batch(getattr(self.settings, "meta_batch_size", self.batch_size))
+        with self.buffers_kept():
+            loss = self.task.train_loss(self.raw_model(x), y)
+            grads = torch.autograd.grad(loss, self.params, allow_unused=True)
+        self.count(len(y), forward=1, backward=1)
+        filled = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, self.params, strict=True)]
+        along, agreement = 0.0, 0.0
+        if self.tangent:
+            along = inner(filled, self.tangent.weights)
+            agreement = inner(filled, self.tangent.gradient) if self.tangent.gradient else 0.0
+        return float(self.mean(along)), float(self.mean(agreement))
 
     def meta_slope(self, lr: float) -> float:
         """⟨∇L_meta(w − lr·d), d⟩ on the next held-out batch, BatchNorm in training mode.
@@ -178,6 +273,7 @@ class Learner:
             grads = torch.autograd.grad(loss, self.params, allow_unused=True)
             exact = torch.float32 if self.device.type == "mps" else torch.float64
             slope = sum((g * d).sum(dtype=exact) for g, d in zip(grads, moves, strict=True) if g is not None)
+        self.count(len(y), forward=1, backward=1)
         return float(self.mean(slope))
 
     def next_meta_batch(self, size: int) -> Batch:
@@ -192,22 +288,63 @@ class Learner:
 
     def validation_loss(self) -> float:
         """Mean loss over the held-out split."""
+        self.count(-(-self.data.count("validation") // self.shard.world))
         return self.evaluate("validation")[0]
+
+    @contextlib.contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """The weights that an optimizer wants to be judged by: an average, for schedule-free ones; else those at hand.
+
+        BatchNorm's statistics belong to the weights of training, so they are taken anew for the average, as the authors
+        of the method advise, and put back afterwards.
+        """
+        if self.averaged or not hasattr(self.raw_optimizer, "eval"):
+            yield
+            return
+        self.raw_optimizer.eval()
+        self.averaged = True
+        norms = [m for m in self.raw_model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        try:
+            with self.buffers_kept():
+                if norms:
+                    self.calibrate(norms)
+                yield
+        finally:
+            self.raw_optimizer.train()
+            self.averaged = False
+
+    @torch.no_grad()
+    def calibrate(self, norms: list[Any]) -> None:
+        """Replace BatchNorm's running statistics by means over training batches under the present weights."""
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean
+        self.raw_model.train()
+        batches = self.data.train_batches(
+            "train", self.batch_size, self.settings.seed, 10**9 + self.step, 0, self.shard
+        )
+        for (x, _), _ in zip(batches, range(CALIBRATION), strict=False):
+            self.raw_model(x)
+            self.count(len(x))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     @torch.no_grad()
     def evaluate(self, split: Split) -> tuple[float, float]:
         """(mean cross-entropy, accuracy as a fraction) over a split, in evaluation mode."""
         if not self.data.count(split):
             raise UsageError(f"this task has no examples in its split '{split}'")
-        self.raw_model.eval()
-        sums = torch.zeros(3, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
-        for number, (x, y) in enumerate(self.data.test_batches(split, TEST_BATCH, self.shard)):
-            if number == self.settings.limit_batches:
-                break
-            logits = self.raw_model(x).float()
-            loss = torch.nn.functional.cross_entropy(logits, y, reduction="sum")
-            sums += sums.new_tensor([float(loss), int((logits.argmax(1) == y).sum()), len(y)])
-        self.raw_model.train()
+        with self.evaluation_weights():
+            self.raw_model.eval()
+            sums = torch.zeros(3, dtype=torch.float64, device="cpu" if self.device.type == "mps" else self.device)
+            for number, (x, y) in enumerate(self.data.test_batches(split, TEST_BATCH, self.shard)):
+                if number == self.settings.limit_batches:
+                    break
+                logits = self.raw_model(x).float()
+                loss = torch.nn.functional.cross_entropy(logits, y, reduction="sum")
+                sums += sums.new_tensor([float(loss), int((logits.argmax(1) == y).sum()), len(y)])
+            self.raw_model.train()
         loss_sum, right, count = self.accelerator.reduce(sums, "sum").tolist()
         return loss_sum / count, right / count
 
@@ -224,6 +361,8 @@ class Learner:
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             "step": self.step,
             "meta_step": self.meta_step,
+            "extra": [self.extra_forward, self.extra_backward],
+            "tangent": self.tangent.state_dict() if self.tangent else {},
             "random": gather_object([random_state()]),
         }
 
@@ -238,8 +377,20 @@ class Learner:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.meta_step = state["step"], state["meta_step"]
+        self.extra_forward, self.extra_backward = state["extra"]
+        self.tangent = Tangent(**state["tangent"]) if state["tangent"] else None
         self.batches = None
         set_random_state(state["random"][self.shard.rank])
+
+
+def inner(a: Sequence[Tensor], b: Sequence[Tensor], factors: Sequence[float] | None = None) -> float:
+    """Inner product of two lists of tensors, summed in float64; with a factor on each pair."""
+    total = 0.0
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        total += float((x * y).sum(dtype=torch.float32 if x.device.type == "mps" else torch.float64)) * (
+            factors[i] if factors else 1.0
+        )
+    return total
 
 
 def start_facts(learner: Learner) -> dict[str, Any]:
@@ -293,15 +444,6 @@ def keep_freed_memory() -> None:
                 (-2, 1 << 28),
             ):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
                 libc.mallopt(option, value)
-
-
-def make_optimizer(params: Any, settings: RunSettings) -> Optimizer:
-    """The optimizer of the settings; its learning rate is set at every update."""
-    if settings.optimizer == "sgd":
-        return SGD(params, lr=1.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
-    kind = Adam if settings.optimizer == "adam" else AdamW
-    betas = (settings.momentum or 0.9, 0.999)
-    return kind(params, lr=1.0, betas=betas, weight_decay=settings.weight_decay)
 
 
 def random_state() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mlrs_cli.errors import MLRSError, NotFoundError, UsageError
 from mlrs_cli.settings import RunSettings
-from mlrs_cli.zoo.reference import resolve
+from mlrs_cli.zoo.reference import Hand, find_entry, parse
 
 __all__ = ["Plan", "make_settings", "plan_run", "with_task"]
 
@@ -50,7 +50,8 @@ def with_task(given: dict[str, Any]) -> dict[str, Any]:
     reference = given.get("schedule")
     if reference is None or {"model", "dataset"} <= given.keys():
         return given
-    entry = resolve(reference).entry
+    parsed = parse(reference)
+    entry = None if isinstance(parsed, Hand) else find_entry(parsed)
     if entry is None or entry.config.learned_on is None:
         return given
     return {"model": entry.config.learned_on.model, "dataset": entry.config.learned_on.dataset} | given

@@ -18,6 +18,7 @@ class RunSettings(BaseModel):
     dataset: str
     epochs: int = Field(10, ge=1)
     steps: int | None = Field(None, ge=1)
+    evaluate_every: int | None = Field(None, ge=1)
     limit_batches: int | None = Field(None, ge=1)
     batch_size: int = Field(128, ge=1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -67,6 +68,7 @@ class MetaTrainSettings(RunSettings):
     entry_version: str = Field("0.1.0", pattern=r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")
     description: str | None = Field(None, max_length=2000)
     cell: Literal["transfer", "meta-train"] = "transfer"
+    learns: Literal["network", "scalar"] = "network"
     meta_every: int = Field(300, ge=1)
     meta_lr: float = Field(1e-3, gt=0)
     meta_weight_decay: float = Field(1e-4, ge=0)

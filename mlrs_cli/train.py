@@ -32,7 +32,8 @@ def train(
 ) -> dict[str, Any]:
     """Train until the learner's budget is used; start where the folder's checkpoint stands, if it has one.
 
-    The test split is read at the end of an epoch for the report; nothing is decided by it.
+    Both splits are measured at the end of an epoch, or with `evaluate_every` of the settings the validation split every
+    so many updates and the test split at the end. Nothing is decided by the test split.
 
     Args:
         learner: at its first update.
@@ -50,6 +51,7 @@ def train(
         InterruptedRunError: SIGINT or SIGTERM came; the run is saved.
     """
     budget, record = learner.budget, Record()
+    period = learner.settings.evaluate_every or learner.updates_per_epoch
     resume(learner, schedule, folder, record)
     saved = time.monotonic()
     with folder, stop_requested() as stop:
@@ -65,9 +67,9 @@ def train(
             record.add(loss)
             folder.log_update(learner.step, loss, lr)
             watch({"step": learner.step, "loss": loss, "lr": lr})
-            at_end = learner.step == budget or learner.step % learner.updates_per_epoch == 0
+            at_end = learner.step == budget or learner.step % period == 0
             if at_end:
-                end_epoch(learner, folder, record, lr)
+                measure(learner, folder, record, lr)
                 watch(record.metrics)
             stopping, due = agreed(learner, bool(stop), time.monotonic() - saved > checkpoint_seconds)
             if stopping or due or at_end:
@@ -144,6 +146,8 @@ def summary(learner: Learner, record: Record, status: str) -> dict[str, Any]:
         "updates": learner.step,
         "seconds": round(record.seconds, 3),
         "images_per_second": round(learner.step * learner.images_per_update / max(record.updating, 1e-9), 1),
+        "extra_forward": round(learner.extra_forward, 3),
+        "extra_backward": round(learner.extra_backward, 3),
         **{name: record.metrics.get(name) for name in names},
     }
 
@@ -156,19 +160,22 @@ def diverged(learner: Learner, folder: RunFolder, record: Record, what: str) -> 
     )
 
 
-def end_epoch(learner: Learner, folder: RunFolder, record: Record, lr: float) -> None:
+def measure(learner: Learner, folder: RunFolder, record: Record, lr: float) -> None:
     """Measure, log, and keep the weights of the best validation accuracy."""
     step = learner.step
     row = {"step": step, "epoch": step / learner.updates_per_epoch, "train_loss": record.loss_sum / record.loss_count}
-    for split in ("validation", "test"):
-        if learner.data.count(split):
+    splits = [split for split in ("validation", "test") if learner.data.count(split)]
+    if learner.settings.evaluate_every and step < learner.budget:
+        splits = splits[:1]
+    with learner.evaluation_weights():
+        for split in splits:
             row[f"{split}_loss"], row[f"{split}_accuracy"] = learner.evaluate(split)
-    record.metrics = {**row, "lr": lr, "seconds": round(record.seconds, 3)}
-    record.loss_sum, record.loss_count = 0.0, 0
-    folder.log_epoch(record.metrics)
-    if row.get("validation_accuracy", -1.0) > record.best:
-        record.best = row["validation_accuracy"]
-        folder.save("best.pt", learner.raw_model.state_dict())
+        record.metrics = {**row, "lr": lr, "seconds": round(record.seconds, 3)}
+        record.loss_sum, record.loss_count = 0.0, 0
+        folder.log_epoch(record.metrics)
+        if row.get("validation_accuracy", -1.0) > record.best:
+            record.best = row["validation_accuracy"]
+            folder.save("best.pt", learner.raw_model.state_dict())
 
 
 def agreed(learner: Learner, *flags: bool) -> list[bool]:

@@ -1,4 +1,4 @@
-"""`mlrs transfer` as a function: train a model under a finished schedule."""
+"""`mlrs transfer` as a function: train a model under a schedule."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from accelerate.utils import gather_object
 from mlrs_cli.environment import environment
 from mlrs_cli.errors import UsageError
 from mlrs_cli.learner import Learner, describe_learner, start_facts
+from mlrs_cli.optimizers import make_optimizer, require_package
 from mlrs_cli.plan import Plan, stored_config
 from mlrs_cli.run import RunFolder
+from mlrs_cli.schedules.conversion import rate_factor
+from mlrs_cli.schedules.named import LEARNED_ONLINE, TUNERS, parse_named
 from mlrs_cli.settings import TransferSettings
 from mlrs_cli.tasks.task import build_task
 from mlrs_cli.track import require_tracker, tracked
 from mlrs_cli.train import Watch, train
 from mlrs_cli.zoo.reference import Resolved, resolve
 
-__all__ = ["describe", "transfer"]
+__all__ = ["describe", "find_schedule", "transfer"]
 
 
 def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) -> dict[str, Any]:
-    """Train a model to the end of its budget under a finished schedule.
+    """Train a model to the end of its budget under a finished schedule, a hand-made one, a tuner or a parameter-free method.
 
     Args:
         plan: settings and folder, from `plan_run`.
@@ -33,10 +36,10 @@ def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) ->
     """
     settings = plan.settings
     require_tracker(settings)
-    resolved = resolve(settings.schedule)
-    learner = Learner(build_task(settings), settings)
+    resolved, factor = find_schedule(settings)
+    learner = make_learner(resolved, settings)
     folder = RunFolder(plan.path, learner.accelerator.is_main_process)
-    identity = identity_of(resolved)
+    identity = identity_of(resolved, factor)
     if any(other != identity for other in gather_object([identity])):
         raise UsageError(
             f"schedule '{settings.schedule}' changed while the processes loaded it: name a version or a commit"
@@ -55,7 +58,7 @@ def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) ->
         )
     with tracked(settings, plan.path, watch) as told:
         told(start_facts(learner))
-        summary = train(learner, resolved.schedule, folder, settings.lr_scale, told)
+        summary = train(learner, resolved.schedule, folder, settings.lr_scale * factor, told)
     return {
         "schedule": resolved.label,
         "model": settings.model,
@@ -67,14 +70,48 @@ def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) ->
 
 def describe(plan: Plan[TransferSettings]) -> dict[str, Any]:
     """What `transfer` would do, without an update."""
-    resolved = resolve(plan.settings.schedule)
-    learner = Learner(build_task(plan.settings, download=False), plan.settings)
-    return {"schedule": resolved.label, **describe_learner(learner), "run": str(plan.path)}
+    resolved, factor = find_schedule(plan.settings)
+    learner = make_learner(resolved, plan.settings, download=False)
+    scaled = {} if factor == 1 else {"rates": f"times {factor:g}: learned with plain SGD"}
+    return {"schedule": resolved.label, **scaled, **describe_learner(learner), "run": str(plan.path)}
 
 
-def identity_of(resolved: Resolved) -> dict[str, str]:
-    """What a schedule is, whatever its reference was: label, and SHA-256 of its weights and method."""
+def find_schedule(settings: TransferSettings) -> tuple[Resolved, float]:
+    """The schedule of the settings, and the factor that fits a learned one's rates to the run's optimizer."""
+    name = settings.schedule.partition(":")[0]
+    plain = rate_factor("sgd", 0.0, settings.optimizer, settings.momentum)
+    if name in LEARNED_ONLINE:
+        from mlrs_cli.meta.online import LEARNING
+
+        learning: Any = parse_named(settings.schedule, settings.optimizer, LEARNING)
+        learning.scale, learning.seed = learning.scale * plain, settings.seed
+        return Resolved(settings.schedule, learning, None), 1.0
+    resolved = resolve(settings.schedule, settings.optimizer)
+    if resolved.schedule.brings:
+        require_package(resolved.schedule.brings)
+    if resolved.entry is None:
+        tuned = name in TUNERS
+        if tuned and settings.lr_scale != 1:
+            raise UsageError(
+                f"'{name}' finds its own rate, which --lr-scale {settings.lr_scale:g} would undo: drop the flag"
+            )
+        return resolved, 1.0
+    on = resolved.entry.config.learned_on
+    if on is None:  # imported weights: the authors learn with plain SGD
+        return resolved, plain
+    return resolved, rate_factor(on.optimizer, on.momentum, settings.optimizer, settings.momentum)
+
+
+def make_learner(resolved: Resolved, settings: TransferSettings, download: bool = True) -> Learner:
+    """The learner of the settings, with the optimizer that the schedule brings if it brings one."""
+    task = build_task(settings, download)
+    brought = resolved.schedule.brings
+    return Learner(task, settings, make_optimizer(task.model.parameters(), settings, brought) if brought else None)
+
+
+def identity_of(resolved: Resolved, factor: float = 1.0) -> dict[str, Any]:
+    """What a schedule is, whatever its reference was: label, SHA-256 of its weights and method, factor on its rates."""
     if resolved.entry is None:
         return {"label": resolved.label}
     content = resolved.entry.weights + resolved.entry.config.method.model_dump_json().encode()
-    return {"label": resolved.label, "sha256": hashlib.sha256(content).hexdigest()}
+    return {"label": resolved.label, "sha256": hashlib.sha256(content).hexdigest(), "factor": factor}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import mlrs_cli
-from mlrs_cli.commands import env, export, meta_train, plot, transfer, zoo
+from mlrs_cli.commands import compare, env, export, meta_train, plot, transfer, zoo
 from mlrs_cli.commands.display import note
 from mlrs_cli.errors import InterruptedRunError, MLRSError
 
@@ -51,6 +51,7 @@ app.add_typer(zoo.app, name="zoo")
 VARIABLES = "\n\nSettings can also come from variables, as in MLRS_BATCH_SIZE=64."
 app.command("env")(env.command)
 app.command("transfer", epilog=examples(transfer.EXAMPLES) + VARIABLES)(transfer.command)
+app.command("compare", epilog=examples(compare.EXAMPLES))(compare.command)
 app.command("export", epilog=examples(export.EXAMPLES))(export.command)
 app.command("plot", epilog=examples(plot.EXAMPLES))(plot.command)
 app.command("meta-train", epilog=examples(meta_train.EXAMPLES) + VARIABLES)(meta_train.command)

@@ -19,6 +19,12 @@ EXAMPLES = [
 Name = Annotated[str | None, o.option("name", "Name of the schedule: lower-case letters, digits, . _ -", o.LEARNING)]
 EntryVersion = Annotated[str | None, o.option("entry_version", "Version of the entry, as in 0.1.0.", o.LEARNING)]
 Description = Annotated[str | None, o.option("description", "One line for the card.", o.LEARNING)]
+Learns = Annotated[
+    str | None,
+    o.option(
+        "learns", "network, or scalar: one number in its place, the ablation that shows what it adds.", o.LEARNING
+    ),
+]
 Cell = Annotated[str | None, o.option("cell", "Which published cell to learn: transfer or meta-train.", o.LEARNING)]
 MetaEvery = Annotated[int | None, o.option("meta_every", "Updates from one meta-update to the next.", o.LEARNING)]
 MetaLr = Annotated[float | None, o.option("meta_lr", "Adam's learning rate on the schedule.", o.LEARNING)]
@@ -44,6 +50,7 @@ def command(
     dataset: o.DatasetName = None,
     epochs: o.Epochs = None,
     steps: o.Steps = None,
+    evaluate_every: o.EvaluateEvery = None,
     limit_batches: o.LimitBatches = None,
     batch_size: o.BatchSize = None,
     image_size: o.ImageSize = None,
@@ -59,6 +66,7 @@ def command(
     meta_batch_size: MetaBatchSize = None,
     snapshots: Snapshots = None,
     cell: Cell = None,
+    learns: Learns = None,
     optimizer: o.OptimizerName = None,
     momentum: o.Momentum = None,
     weight_decay: o.WeightDecay = None,

@@ -45,6 +45,7 @@ Model = Annotated[str | None, option("model", "Ours (resnet8, resnet18, resnet20
 DatasetName = Annotated[str | None, option("dataset", "digits, mnist, fashion-mnist, cifar10, cifar100, svhn, stl10, any other torchvision classification set, or folder:PATH.", TASK)]
 Epochs = Annotated[int | None, option("epochs", "Passes over the training images.", TASK)]
 Steps = Annotated[int | None, option("steps", "Updates of the whole run, instead of --epochs.", TASK)]
+EvaluateEvery = Annotated[int | None, option("evaluate_every", "Measure the validation split every so many updates, and the test split at the end only. [default: both every epoch]", TASK)]
 LimitBatches = Annotated[int | None, option("limit_batches", "At most so many updates an epoch and test batches an evaluation; for trying things out.", TASK)]
 BatchSize = Annotated[int | None, option("batch_size", "Images of one forward pass of one process.", TASK)]
 Pretrained = Annotated[bool | None, option("pretrained", "Start from published weights.", TASK, "--pretrained/--no-pretrained")]

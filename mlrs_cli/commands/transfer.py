@@ -14,6 +14,7 @@ from mlrs_cli.settings import TransferSettings
 EXAMPLES = [
     "mlrs transfer --schedule cifar10-resnet18 --model shufflenet_v2_x0_5 --dataset digits --epochs 10",
     "mlrs transfer --schedule cosine:lr=0.1 --model resnet8 --dataset digits --steps 100 --json",
+    "mlrs transfer --schedule lrtuner --model lenet5 --dataset mnist --optimizer adam",
     "mlrs transfer --schedule cifar10-resnet18 --model timm:mobilenetv3_small_050 --dataset digits --dry-run",
 ]
 
@@ -21,7 +22,9 @@ ScheduleName = Annotated[
     str | None,
     o.option(
         "schedule",
-        "An entry of the zoo (NAME or NAME@VERSION), a folder with one, or a hand-made one (cosine:lr=0.1).",
+        "An entry of the zoo (NAME or NAME@VERSION), a folder with one, a hand-made one (cosine:lr=0.1), a tuner (hd, "
+        "rtho, marthe, l4, lrtuner), a parameter-free method (schedule-free, prodigy, d-adaptation), or mlr-snet or "
+        "mlr-scalar, learned during the run. lrtuner is a reconstruction.",
         o.TASK,
         autocompletion=o.complete_schedule,
     ),
@@ -36,6 +39,7 @@ def command(
     dataset: o.DatasetName = None,
     epochs: o.Epochs = None,
     steps: o.Steps = None,
+    evaluate_every: o.EvaluateEvery = None,
     limit_batches: o.LimitBatches = None,
     batch_size: o.BatchSize = None,
     image_size: o.ImageSize = None,
@@ -63,7 +67,7 @@ def command(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Train a model under a learned or hand-made schedule.
+    """Train a model under a learned schedule or one of its rivals.
 
     With no --model or --dataset, those that the schedule was learned on.
     """

@@ -78,6 +78,7 @@ def make_meta_learner(settings: MetaTrainSettings) -> OneStep:
         snapshots=settings.snapshots,
         cell=settings.cell,
         seed=settings.seed,
+        learns=settings.learns,
     )
 
 
@@ -127,7 +128,7 @@ def entry_config(
             "seeds": [settings.seed],
         },
         "meta_learner": {
-            "name": "one-step",
+            "name": "one-step" if settings.learns == "network" else "one-step-scalar",
             "every": settings.meta_every,
             "updates": meta_updates,
             "batch_size": settings.meta_batch_size,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ from mlrs_cli.schedules.contract import Observation, Schedule
 from mlrs_cli.schedules.gamma import gamma
 from mlrs_cli.schedules.mlr_snet import Cell
 
-__all__ = ["OneStep"]
+__all__ = ["Learns", "OneStep"]
+
+Learns = Literal["network", "scalar"]
 
 
 class OneStep(Schedule):
@@ -40,6 +42,9 @@ class OneStep(Schedule):
         snapshots: shares of the budget after which θ is kept, rising to at most 1.
         cell: which of the two published cells to learn.
         seed: of θ's initial values.
+        learns: `network`, or for the ablation `scalar`: all weights are zero but the last bias s, so α = γ·σ(s) whatever
+            the loss, and what comes out is an entry like any other.
+        scale: a factor on γ.
     """
 
     def __init__(
@@ -50,14 +55,21 @@ class OneStep(Schedule):
         snapshots: Sequence[float] = (0.005, 0.5, 1.0),
         cell: Cell = "transfer",
         seed: int = 0,
+        learns: Learns = "network",
+        scale: float = 1.0,
     ) -> None:
         if not snapshots or list(snapshots) != sorted(set(snapshots)) or not 0 < snapshots[0] <= snapshots[-1] <= 1:
             raise UsageError(f"snapshots must rise within (0, 1], got {', '.join(map(str, snapshots))}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Network(cell)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=meta_lr, weight_decay=meta_weight_decay)
-        self.every, self.snapshots = every, tuple(snapshots)
+        if learns == "scalar":
+            with torch.no_grad():
+                for parameter in self.network.parameters():
+                    parameter.zero_().requires_grad_(parameter is self.network.head.bias)
+        learned = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(learned, lr=meta_lr, weight_decay=meta_weight_decay)
+        self.every, self.snapshots, self.scale = every, tuple(snapshots), scale
         self.state: State = self.network.start()
         self.gamma, self.meta_updates = 0.0, 0
         self.kept: list[dict[str, Tensor]] = []
@@ -65,7 +77,7 @@ class OneStep(Schedule):
     def lr(self, observation: Observation) -> float:
         """Learning rate γ·σ of this update, after a meta-update where one is due."""
         if observation.step == 0:
-            self.gamma = gamma(observation.loss, observation.num_classes)
+            self.gamma = self.scale * gamma(observation.loss, observation.num_classes)
         if observation.step % self.every == 0:
             self.learn(observation)
         with torch.no_grad():

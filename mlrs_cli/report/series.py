@@ -11,7 +11,7 @@ from typing import Any
 from mlrs_cli.errors import UsageError
 from mlrs_cli.export.replay import LONGEST, entry_curve, replay, stretched
 from mlrs_cli.run import read_run
-from mlrs_cli.schedules.handmade import HANDMADE
+from mlrs_cli.schedules.named import NAMED
 from mlrs_cli.zoo.entry import Entry
 from mlrs_cli.zoo.reference import Reference, Resolved, parse, resolve
 
@@ -90,7 +90,7 @@ def is_run(name: str) -> bool:
 
 def learned(name: str) -> Resolved | None:
     """The learned schedule of a name, if it is one."""
-    if is_run(name) or name.partition(":")[0] in HANDMADE:
+    if is_run(name) or name.partition(":")[0] in NAMED:
         return None
     reference: Reference = parse(name)
     return resolve(name) if reference else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from mlrs_cli.errors import UsageError
 
@@ -22,6 +23,24 @@ class Probe(Protocol):
 
     def validation_loss(self) -> float:
         """Mean loss over the validation split."""
+
+    def losses_after(self, rates: Sequence[float], batches: int) -> list[float]:
+        """Mean loss of `batches` other training batches if this update were taken with each of the rates."""
+
+    def descent(self) -> float:
+        """⟨ĝ, d⟩: loss gained per unit of learning rate, to first order; ĝ is the optimizer's running mean of the gradient."""
+
+    def carry_tangent(self, lr: float, decay: float, keep_gradient: bool = False) -> None:
+        """Take Z, the derivative of the weights in the learning rate, over this update: Z ← decay·∂w'/∂w·Z − d, w' = w − lr·d.
+
+        Call it last, with the rate that `lr` answers. `keep_gradient` also keeps ∇L of this update for `validation_slopes`.
+        """
+
+    def train_slope(self) -> float:
+        """⟨∇L(w), Z⟩ on this update's batch: the slope of its loss in the learning rate of the updates that Z covers."""
+
+    def validation_slopes(self) -> tuple[float, float]:
+        """(⟨∇L_val(w), Z⟩, ⟨∇L_val(w), kept gradient⟩) on the next held-out batch; 0 where nothing was carried or kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +74,12 @@ class Observation:
 
 
 class Schedule(ABC):
-    """Observation → learning rate. Call `lr` exactly once per update, when the loss is known, before the weights move."""
+    """Observation → learning rate. Call `lr` exactly once per update, when the loss is known, before the weights move.
+
+    `brings` names the optimizer of a method that is one (`mlrs_cli.optimizers`), in place of the run's own.
+    """
+
+    brings: ClassVar[str | None] = None
 
     @abstractmethod
     def lr(self, observation: Observation) -> float:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
-from mlrs_cli.errors import NotFoundError, UsageError, nearest
+from mlrs_cli.errors import UsageError
 from mlrs_cli.schedules.contract import Observation, Schedule
 
-__all__ = ["HANDMADE", "parse_handmade"]
+__all__ = ["HANDMADE", "HandMade"]
 
 
 @dataclass(frozen=True)
 class HandMade(Schedule):
     """A schedule of the step alone. Every member has `lr`'s peak under the name `peak`, written `lr=` in a reference."""
 
+    adam: ClassVar[dict[str, float]] = {"peak": 1e-3}  # defaults under Adam and AdamW, in place of SGD's below
     peak: float = 0.1
 
     def __post_init__(self) -> None:
@@ -164,36 +166,3 @@ HANDMADE: dict[str, type[HandMade]] = {
     "warmup-linear": WarmupLinear,
     "knee": Knee,
 }
-
-
-def parse_handmade(text: str) -> HandMade:
-    """Schedule of a reference `NAME` or `NAME:key=value,…`; a list is written with slashes.
-
-    >>> parse_handmade("multistep:lr=0.3,milestones=0.5/0.75")
-    MultiStep(peak=0.3, milestones=(0.5, 0.75), factor=0.1)
-
-    Raises:
-        NotFoundError: no hand-made schedule has that name.
-        UsageError: a key or value is off.
-    """
-    name, _, rest = text.partition(":")
-    if name not in HANDMADE:
-        raise NotFoundError(f"no hand-made schedule '{name}': {nearest(name, HANDMADE)}")
-    kind = HANDMADE[name]
-    keys = {"lr" if f.name == "peak" else f.name: f.name for f in fields(kind)}
-    values: dict[str, float | tuple[float, ...]] = {}
-    for pair in filter(None, rest.split(",")):
-        key, _, value = pair.partition("=")
-        if key not in keys:
-            raise UsageError(f"schedule '{name}' has no setting '{key}': {nearest(key, keys)}")
-        try:
-            many = tuple(float(v) for v in value.split("/"))
-        except ValueError:
-            raise UsageError(f"'{key}' of schedule '{name}' takes a number, got '{value}'") from None
-        field = keys[key]
-        if field in values:
-            raise UsageError(f"schedule '{name}' has '{key}' twice: give it once")
-        values[field] = many if field == "milestones" else many[0]
-        if field != "milestones" and len(many) > 1:
-            raise UsageError(f"'{key}' of schedule '{name}' takes one number, got '{value}'")
-    return kind(**values)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,17 @@ def load_dataset(
     if name == "digits":
         return digits()
     if name in IN_MEMORY:
-        return IN_MEMORY[name](root, download)
+        return in_memory(name, root, download)
     if name in STREAMED:
         with fetching(name, STREAMED[name][0], root):
             return open_streamed(name, root, image_size or 224, download)
     raise NotFoundError(f"no data set '{name}': {nearest(name, dataset_names())} (your own images: folder:PATH)")
+
+
+@lru_cache(maxsize=1)
+def in_memory(name: str, root: Path, download: bool) -> Images:
+    """A set read once in a row of runs on it."""
+    return IN_MEMORY[name](root, download)
 
 
 def digits() -> Images:

@@ -1,4 +1,4 @@
-"""The small models of the papers: LeNet-5, a perceptron, ResNets with the 3×3 stem for small images, wide ResNets."""
+"""The small models of the papers: LeNet-5, a perceptron, ResNets with the 3×3 stem for small images, wide ResNets, a ViT."""
 
 from __future__ import annotations
 
@@ -44,6 +44,24 @@ def lenet5(classes: int, channels: int, size: int) -> nn.Module:
         nn.ReLU(),
         nn.Linear(84, classes),
     )
+
+
+def vit_mini(classes: int, channels: int, size: int) -> nn.Module:
+    """A vision transformer of 3 layers, 4 heads and width 64 on 16 patches (torchvision's layers, without dropout)."""
+    from torchvision.models import VisionTransformer
+
+    if size % 4:
+        raise ValueError(f"vit-mini cuts images into 4 × 4 patches and {size} pixels are no multiple of 4")
+    model = VisionTransformer(
+        size, size // 4, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=classes
+    )
+    if channels != 3:
+        model.conv_proj = nn.Conv2d(channels, 64, size // 4, size // 4)
+    nn.init.trunc_normal_(
+        model.heads.head.weight, std=0.02
+    )  # torchvision starts it at zero, its features at small values
+    out: nn.Module = model
+    return out
 
 
 class BasicBlock(nn.Module):
@@ -110,7 +128,9 @@ SMALL_MODELS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "lenet5": lenet5,
     "mlp": mlp,
     "resnet8": resnet((32, 64, 128), 1),
+    "resnet8-slim": resnet((8, 16, 32), 1),
     "resnet18": resnet((64, 128, 256, 512), 2),
     "resnet20": resnet((16, 32, 64), 3),
+    "vit-mini": vit_mini,
     "wrn-28-10": resnet((160, 320, 640), 4, stem=16, pre=True),
 }

@@ -98,9 +98,12 @@ class LearnedOn(Strict):
 
 
 class MetaLearner(Strict):
-    """How it was learned: a meta-update every `every` updates on batches of `batch_size` held-out examples."""
+    """How it was learned: a meta-update every `every` updates on batches of `batch_size` held-out examples.
 
-    name: Literal["one-step"]
+    `one-step-scalar` learned a single number: the ablation of the network.
+    """
+
+    name: Literal["one-step", "one-step-scalar"]
     every: int = Field(ge=1)
     updates: int = Field(ge=0)
     batch_size: int = Field(ge=1)

@@ -5,7 +5,7 @@ NAME@VERSION                    that version
 hub:ORG/REPO[@REVISION]         an entry at the root of a Hub repo; REVISION is a tag, branch or commit
 hub:ORG/REPO[@REVISION]#NAME    the entry of that name in a Hub repo that is a zoo
 ./path                          a folder that holds an entry
-NAME:key=value,…                a hand-made schedule, as in cosine:lr=0.1
+NAME:key=value,…                a hand-made schedule or a tuner, as in cosine:lr=0.1 and hd:beta=0.01
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlrs_cli.errors import NotFoundError, UsageError, nearest
 from mlrs_cli.schedules.contract import Schedule
-from mlrs_cli.schedules.handmade import HANDMADE, parse_handmade
+from mlrs_cli.schedules.named import LEARNED_ONLINE, NAMED, parse_named
 from mlrs_cli.zoo.bundled import bundled_folder, bundled_index
 from mlrs_cli.zoo.entry import Entry, read_entry
 
@@ -90,7 +90,7 @@ def parse(text: str) -> Reference:
                 f"'{text}' is no Hub reference: write hub:ORG/REPO, hub:ORG/REPO@v1.0.0 or hub:ORG/REPO#NAME"
             )
         return Hub(found["repo"], found["revision"], found["name"])
-    if text.partition(":")[0] in HANDMADE:
+    if text.partition(":")[0] in (*NAMED, *LEARNED_ONLINE):
         return Hand(text)
     if text.startswith((".", "/", "~")) or ("/" in text and (Path(text) / "config.json").is_file()):
         return Folder(Path(text).expanduser())
@@ -111,8 +111,12 @@ class Resolved:
     entry: Entry | None
 
 
-def resolve(text: str) -> Resolved:
+def resolve(text: str, optimizer: str = "sgd") -> Resolved:
     """The schedule that a reference stands for; fetched from the Hub where it must be.
+
+    Args:
+        text: the reference.
+        optimizer: decides the defaults of hand-made schedules and tuners.
 
     Raises:
         NotFoundError: nothing of that name; the nearest names are given.
@@ -121,7 +125,10 @@ def resolve(text: str) -> Resolved:
     """
     reference = parse(text)
     if isinstance(reference, Hand):
-        return Resolved(text, parse_handmade(text), None)
+        name = text.partition(":")[0]
+        if name in LEARNED_ONLINE:
+            raise UsageError(f"'{name}' learns while it trains: use it in mlrs transfer or mlrs compare")
+        return Resolved(text, parse_named(text, optimizer), None)
     entry = find_entry(reference)
     label = f"{entry.config.name}@{entry.config.version}"
     return Resolved(f"{reference} ({label})" if isinstance(reference, Hub) else label, entry.schedule(), entry)
@@ -136,7 +143,7 @@ def find_entry(reference: Reference) -> Entry:
 
         return pull(reference)
     if isinstance(reference, Hand):
-        raise UsageError(f"'{reference.text}' is a hand-made schedule and has no entry: name a learned one")
+        raise UsageError(f"'{reference.text}' is not an entry of the zoo but a method: name a learned schedule")
     rows = [row for row in bundled_index().entries if row.name == reference.name]
     if not rows:
         raise NotFoundError(f"no schedule '{reference.name}': {nearest(reference.name, schedule_names())}")
@@ -149,4 +156,4 @@ def find_entry(reference: Reference) -> Entry:
 
 def schedule_names() -> list[str]:
     """Every name that resolves without the network."""
-    return sorted({row.name for row in bundled_index().entries} | set(HANDMADE))
+    return sorted({row.name for row in bundled_index().entries} | set(NAMED))

@@ -1,0 +1,200 @@
+"""A comparison as tables, as a page of Markdown and as pictures. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlrs_cli.files import write_text
+from mlrs_cli.report.figures import COLORS, GREY, save
+
+__all__ = ["draw_curves", "draw_regret", "markdown", "summary_table", "task_table"]
+
+MARKED = 5  # schedules that have a colour among the curves
+
+
+def summary_table(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row a schedule, the best first."""
+    rows = []
+    for row in result["summary"]:
+        shown = {"schedule": row["schedule"]}
+        if result["tune"] == "grid":
+            shown |= {
+                "mean regret": f"{row['mean_regret']:+.2f}",
+                "worst regret": f"{row['worst_regret']:+.2f} ({row['worst_task']})",
+                "within 0.5": f"{row['within']:.0%}",
+            }
+        rows.append(
+            {
+                **shown,
+                "mean error": f"{row['mean_error']:.2f}",
+                "diverged": f"{row['diverged']} of {row['runs']}",
+                "extra forward": f"{row['forward']:.2f}",
+                "extra backward": f"{row['backward']:.2f}",
+                "time": f"{row['time']:.2f}",
+            }
+        )
+    return rows
+
+
+def task_table(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row a schedule, one column a task: regret and half its 95 % interval, or error and deviation."""
+    cells = {(row["schedule"], row["task"]): row for row in result["rows"]}
+    return [
+        {"schedule": row["schedule"], **{t["name"]: cell(cells[row["schedule"], t["name"]]) for t in result["tasks"]}}
+        for row in result["summary"]
+    ]
+
+
+def cell(row: Mapping[str, Any]) -> str:
+    """One schedule on one task."""
+    mark = f" ({row['diverged']} div.)" if row["diverged"] else ""
+    if row["regret"] is None:
+        return f"{row['error']:.2f} ± {row['std']:.2f}{mark}"
+    half = "" if row["interval"] is None else f" ± {row['interval']:.1f}"
+    return f"{row['regret']:+.2f}{half}{mark}"
+
+
+def tuned_table(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What tuning found on each task."""
+    rows = []
+    for task in result["tasks"]:
+        optimizer = task.get("optimizer", "sgd")
+        momentum = f", momentum {task['momentum']:g}" if task.get("momentum") else ""
+        row = {
+            "task": task["name"],
+            "model": task["model"],
+            "data": task["dataset"],
+            "optimizer": f"{optimizer}{momentum}",
+            "updates": f"{task['updates']:,}",
+        }
+        if "tuned" in task:
+            found = task["tuned"]
+            row["best of the grid"] = found["schedule"] + (" (at the grid's edge)" if found["on_edge"] else "")
+            row["its test error (%)"] = f"{found['error']:.2f} ± {found['std']:.2f}"
+        rows.append(row)
+    return rows
+
+
+def markdown(result: Mapping[str, Any], path: Path) -> None:
+    """The report as one page beside its pictures."""
+    facts = result["environment"]
+    versions = ", ".join(f"{n} {facts[n]}" for n in ("mlrs", "python", "torch", "torchvision") if facts.get(n))
+    seeds = ", ".join(map(str, result["seeds"]))
+    grid = result["tune"] == "grid"
+    lines = [
+        "# Schedules compared",
+        "",
+        f"`{result['command']}`",
+        "",
+        f"{result['date']}; seeds {seeds}; {versions}; {facts['processor']}, {facts['cores']} cores, "
+        f"{result['processes']} runs at a time; code {result['code'][:12]}.",
+        "",
+    ]
+    if grid:
+        lines += [
+            "Regret: test error of a schedule that nobody tuned minus that of the best of the grid (7 peak rates over 3 "
+            "decades × 4 shapes: the whole grid on the first seed, its best four on every seed, chosen by validation "
+            "accuracy), in points, mean over seeds. Cosine, linear and fixed have the usual rate of their optimizer. Extra "
+            "passes are per update; time is relative to cosine on the same task.",
+            "",
+        ]
+    lines += [*as_markdown(summary_table(result)), ""]
+    lines += ["## Tasks", "", *as_markdown(tuned_table(result)), ""]
+    lines += [
+        "## Regret on each task (points, ± half of the 95 % interval over seeds)"
+        if grid
+        else "## Test error on each task (%)",
+        "",
+        *as_markdown(task_table(result)),
+        "",
+    ]
+    lines += ["![regret](regret.png)", "", "![validation accuracy](curves.png)", ""]
+    lines += ["`results.json` holds all of this, `results.csv` every run."]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def as_markdown(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """A table of rows with the same keys."""
+    names = list(rows[0])
+    return [
+        f"| {' | '.join(names)} |",
+        f"|{'---|' * len(names)}",
+        *(f"| {' | '.join(value.replace('|', chr(92) + '|') for value in row.values())} |" for row in rows),
+    ]
+
+
+def draw_regret(result: Mapping[str, Any], picture: Path) -> Path:
+    """Regret of each schedule (a row, the best on top) on each task (a dot), and its mean; test error without a grid."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    tuned = result["tune"] == "grid"
+    names = [row["schedule"] for row in result["summary"]]
+    tasks = [task["name"] for task in result["tasks"]]
+    figure = Figure(figsize=(7.5, 1.4 + 0.3 * len(names) + 0.12 * len(tasks)), layout="constrained")
+    axes = figure.subplots()
+    markers = "osD^v<>Ph*X"
+    for number, task in enumerate(tasks):
+        rows = {row["schedule"]: row for row in result["rows"] if row["task"] == task}
+        values = [rows[name]["regret"] if tuned else rows[name]["error"] for name in names]
+        color = COLORS[number % len(COLORS)]
+        axes.plot(
+            values, range(len(names)), markers[number % len(markers)], color=color, markersize=5, alpha=0.8, label=task
+        )
+    means = [row["mean_regret"] if tuned else row["mean_error"] for row in result["summary"]]
+    axes.plot(means, range(len(names)), "|", color="black", markersize=16, markeredgewidth=2, label="mean")
+    if tuned:
+        axes.axvspan(-0.5, 0.5, color=GREY, alpha=0.2, linewidth=0)
+        axes.axvline(0, color="black", linewidth=0.6)
+        axes.set_xscale("symlog", linthresh=1, linscale=0.6)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("regret (points of test accuracy); grey: within 0.5" if tuned else "test error (%)")
+    axes.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    save(figure, picture)
+    return picture
+
+
+def draw_curves(result: Mapping[str, Any], picture: Path) -> Path:
+    """Validation accuracy against updates, a panel a task: the tuned rival, cosine, the best few; the others in grey."""
+    from matplotlib.figure import Figure
+
+    tasks = result["tasks"]
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure = Figure(figsize=(2.6 * columns + 0.4, 2.0 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    ranked = [row["schedule"] for row in result["summary"]]
+    marked = ["cosine", *[name for name in ranked if name != "cosine"][:MARKED]]
+    for axes, task in zip(panels, tasks, strict=False):
+        own = {row["schedule"]: row["curve"] for row in result["rows"] if row["task"] == task["name"]}
+        for name in ranked:
+            if own[name] and name not in marked:
+                axes.plot(*zip(*own[name], strict=True), color=GREY, linewidth=0.5, alpha=0.6)
+        for number, name in enumerate(marked):
+            if own.get(name):
+                axes.plot(*zip(*own[name], strict=True), color=COLORS[number], linewidth=1.2, label=name)
+        if "tuned" in task and task["tuned"]["curve"]:
+            points = zip(*task["tuned"]["curve"], strict=True)
+            axes.plot(*points, color="black", linewidth=1.6, linestyle="--", label="best of the grid")
+        axes.set_title(task["name"], fontsize="small")
+        axes.tick_params(labelsize="x-small")
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(tasks) :]:
+        axes.set_visible(False)
+    handles: dict[str, Any] = {}
+    for axes in panels[: len(tasks)]:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize="small"
+    )
+    figure.supxlabel("update", fontsize="small")
+    figure.supylabel("validation accuracy (%)", fontsize="small")
+    save(figure, picture)
+    return picture

@@ -1,0 +1,52 @@
+"""MARTHE (Donini et al., IJCAI 2020): between HD, which forgets at once, and RTHO, which never does.
+
+    Z_{t+1} = μ_t·∂w_{t+1}/∂w_t·Z_t − d_t
+    α_t     = α_{t−1} − β·⟨∇L_val(w_t), Z_t⟩
+    μ_t     = clip(α_t / ⟨∇L_val(w_t), ∇L(w_{t−1})⟩, 0, 1)^{1/(c_t + 1)},     c_t = c_{t−1}·sign(μ_{t−1}) + μ_{t−1}
+
+The rule of μ is that of the authors' code (AdaTune): while validation and training gradients agree, c counts up and μ
+nears 1; when they disagree, μ and c fall to 0 and Z starts anew. Its β is constant there, and here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from mlrs_cli.schedules.contract import Observation
+from mlrs_cli.schedules.tuner import Tuner
+
+__all__ = ["MARTHE"]
+
+
+@dataclass
+class MARTHE(Tuner):
+    """MARTHE. Passes as for RTHO, where μ is 0 two backward and one forward less; one more copy of the weights. The rate
+    stops at zero.
+
+    Args:
+        start: first learning rate.
+        beta: learning rate of the learning rate.
+    """
+
+    adam: ClassVar[dict[str, float]] = {"start": 1e-3, "beta": 1e-12}
+    start: float = 1e-2
+    beta: float = 1e-8
+    rate: float = field(init=False, default=-1.0)
+    mu: float = field(init=False, default=0.0)
+    count: float = field(init=False, default=0.0)
+
+    def lr(self, observation: Observation) -> float:
+        """Learning rate of this update."""
+        probe = observation.ask()
+        if self.rate < 0:
+            self.rate = self.start
+        else:
+            slope, agreement = probe.validation_slopes()
+            self.rate = max(0.0, self.rate - self.beta * slope)
+            ratio = self.rate / agreement if agreement else 0.0
+            self.count = (self.count if self.mu > 0 else 0.0) + self.mu
+            self.mu = min(max(ratio, 0.0), 1.0) ** (1 / (self.count + 1)) if math.isfinite(ratio) else 0.0
+        probe.carry_tangent(self.rate, decay=self.mu, keep_gradient=True)
+        return self.rate

@@ -1,0 +1,38 @@
+"""What the tuners share: settings that are checked, and a state that is saved. Each tuner has a file of its own.
+
+A tuner is a dataclass: the fields of its constructor are its settings, the others what it remembers between updates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from mlrs_cli.errors import UsageError
+from mlrs_cli.schedules.contract import Schedule
+
+__all__ = ["Tuner"]
+
+
+@dataclass
+class Tuner(Schedule):
+    """A schedule that looks at the model; its class's `adam` holds the defaults that differ under Adam and AdamW."""
+
+    adam: ClassVar[dict[str, float]] = {}
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.init and not (math.isfinite(value) and value > 0):
+                name = "lr" if field.name == "start" else field.name
+                raise UsageError(f"{name} must be a finite number above 0, got {value}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the tuner remembers."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if not field.init}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        for name, value in state.items():
+            setattr(self, name, value)
