@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-optional lint bench setup clean
+.PHONY: demo test test-optional lint bench compare setup clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +33,19 @@ lint: $(READY)
 # What an update costs, in one run; needs CIFAR-10 and a quiet machine.
 bench: $(READY)
 	$(BIN)/python benchmarks/update.py
+
+# Every method against the best of a tuning grid, on ten small tasks: under two hours on two cores; what was run before is
+# kept. The authors' snapshots take part where their files lie beside this checkout.
+PUBLISHED := $(if $(wildcard ../shared/reference/mlr-snet),build/mlr-snet-published)
+RIVALS := cifar10-resnet18,mlr-snet,mlr-scalar,lrtuner,hd,hd:lr=usual,rtho,rtho:lr=usual,marthe,l4,schedule-free,prodigy,d-adaptation
+
+compare: $(READY) $(PUBLISHED)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,parameter-free]'
+	$(BIN)/mlrs compare --tasks small --schedules $(RIVALS)$(PUBLISHED:%=,./%) --seeds 3 --out docs/results/small
+
+build/mlr-snet-published: $(READY)
+	$(BIN)/mlrs zoo import $(patsubst %,../shared/reference/mlr-snet/snapshot-%.pth,1 100 200) \
+	  --stages 0,1/3,2/3 --name mlr-snet-published --out $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -377,8 +377,8 @@ class Learner:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.meta_step = state["step"], state["meta_step"]
-        self.extra_forward, self.extra_backward = state["extra"]
-        self.tangent = Tangent(**state["tangent"]) if state["tangent"] else None
+        self.extra_forward, self.extra_backward = state.get("extra", (0.0, 0.0))
+        self.tangent = Tangent(**state["tangent"]) if state.get("tangent") else None
         self.batches = None
         set_random_state(state["random"][self.shard.rank])
 

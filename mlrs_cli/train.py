@@ -145,6 +145,7 @@ def summary(learner: Learner, record: Record, status: str) -> dict[str, Any]:
         "status": status,
         "updates": learner.step,
         "seconds": round(record.seconds, 3),
+        "update_seconds": round(record.updating, 3),
         "images_per_second": round(learner.step * learner.images_per_update / max(record.updating, 1e-9), 1),
         "extra_forward": round(learner.extra_forward, 3),
         "extra_backward": round(learner.extra_backward, 3),

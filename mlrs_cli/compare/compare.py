@@ -14,7 +14,7 @@ from typing import Any, Literal
 from mlrs_cli.compare.grid import grid, on_edge
 from mlrs_cli.compare.pool import run_all
 from mlrs_cli.compare.regret import error_of, regret, spread, summarise
-from mlrs_cli.compare.runs import Job, code_version, execute, make_job, outcome
+from mlrs_cli.compare.runs import Job, code_version, make_job, outcome
 from mlrs_cli.compare.tasks import CompareTask
 from mlrs_cli.environment import environment
 from mlrs_cli.errors import MLRSError, UsageError
@@ -26,6 +26,7 @@ from mlrs_cli.zoo.bundled import bundled_index
 __all__ = ["ALWAYS", "Comparison", "all_schedules", "compare", "with_always"]
 
 ALWAYS = ("cosine", "linear", "fixed")
+USUAL_TOO = ("hd:lr=usual", "rtho:lr=usual")  # as MLR-SNet's paper starts them
 FINALISTS = 4  # of the grid's first seed, run on every seed
 Told = Callable[[int, int, Job], None]
 
@@ -60,7 +61,8 @@ def all_schedules() -> list[str]:
     from mlrs_cli.optimizers import PACKAGES
 
     here = [name for name in PARAMETER_FREE if find_spec(PACKAGES[name])]
-    return [*dict.fromkeys(row.name for row in bundled_index().entries), *LEARNED_ONLINE, *TUNERS, *here]
+    entries = dict.fromkeys(row.name for row in bundled_index().entries)
+    return [*entries, *LEARNED_ONLINE, *TUNERS, *USUAL_TOO, *here]
 
 
 def with_always(schedules: Sequence[str]) -> list[str]:
@@ -121,17 +123,12 @@ def run_missing(jobs: Sequence[Job], what: Comparison, told: Told) -> None:
     missing = [job for job in part if outcome(job) is None]
     done = len(part) - len(missing)
 
-    def ended(job: Job) -> None:
+    def one_more(job: Job) -> None:
         nonlocal done
         done += 1
         told(done, len(part), job)
 
-    if what.processes > 1:
-        run_all(missing, what.processes, ended)
-        return
-    for job in missing:
-        execute(job)
-        ended(job)
+    run_all(missing, what.processes, one_more)
 
 
 def ended(job: Job) -> dict[str, Any]:
@@ -155,8 +152,9 @@ def report(
     """All results as plain data."""
     tasks, rows, lines = [], [], []
     for task in what.tasks:
-        results = {s: [ended(j) for j in jobs if j.task == task.name and j.schedule == s] for s in what.schedules}
-        cosine = statistics.fmean(result["seconds"] for result in results["cosine"])
+        names = dict.fromkeys(job.schedule for job in jobs)
+        results = {s: [ended(j) for j in jobs if j.task == task.name and j.schedule == s] for s in names}
+        cosine = statistics.fmean(result["update_seconds"] for result in results["cosine"])
         tuned = min(finals[task.name], key=validation_rank) if tuning else None
         tuned_errors = [error_of(ended(job)) for job in tuned] if tuned else None
         facts = {k: v for k, v in task.settings.items() if k not in ("device", "data_dir", "evaluate_every")}
@@ -188,8 +186,8 @@ def report(
                     "updates": round(statistics.fmean(result["updates"] for result in each)),
                     "extra_forward": statistics.fmean(result["extra_forward"] for result in each),
                     "extra_backward": statistics.fmean(result["extra_backward"] for result in each),
-                    "seconds": statistics.fmean(result["seconds"] for result in each),
-                    "time": statistics.fmean(result["seconds"] for result in each) / cosine,
+                    "seconds": statistics.fmean(result["update_seconds"] for result in each),
+                    "time": statistics.fmean(result["update_seconds"] for result in each) / cosine,
                     "curve": mean_curve(each),
                 }
             )
@@ -222,7 +220,15 @@ def mean_curve(results: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
 def run_row(job: Job, role: str) -> dict[str, Any]:
     """One run for the table of runs."""
     result = ended(job)
-    names = ("status", "updates", "validation_accuracy", "test_accuracy", "extra_forward", "extra_backward", "seconds")
+    names = (
+        "status",
+        "updates",
+        "validation_accuracy",
+        "test_accuracy",
+        "extra_forward",
+        "extra_backward",
+        "update_seconds",
+    )
     return {
         "task": job.task,
         "role": role,

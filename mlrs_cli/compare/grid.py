@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mlrs_cli.schedules.conversion import USUAL
+
 __all__ = ["PEAKS", "SHAPES", "grid", "on_edge"]
 
 SHAPES = ("cosine", "warmup-linear", "multistep", "knee")
-USUAL = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}
 PEAKS = 7  # half a decade apart, three decades about the usual rate
 
 

@@ -30,7 +30,7 @@ DROPPED = ("last.pt", "best.pt")
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what, and where it is kept."""
+    """One run: what, and where it is kept. A schedule that is a folder goes by the folder's name."""
 
     task: str
     schedule: str
@@ -60,13 +60,14 @@ def make_job(task: CompareTask, schedule: str, seed: int, cache: Path) -> Job:
     resolved, factor = find_schedule(settings)
     brought = resolved.schedule.brings
     what = {
-        "settings": {k: v for k, v in settings.model_dump(mode="json").items() if k not in MAY_CHANGE},
+        "settings": {k: v for k, v in settings.model_dump(mode="json").items() if k not in {*MAY_CHANGE, "schedule"}},
         "schedule": identity_of(resolved, factor),
         "brought": metadata.version(PACKAGES[brought]) if brought else None,
         "code": code_version(),
     }
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return Job(task.name, schedule, seed, settings, cache / key[:2] / key[2:34])
+    label = Path(schedule).name if resolved.entry and "/" in schedule else schedule
+    return Job(task.name, label, seed, settings, cache / key[:2] / key[2:34])
 
 
 def execute(job: Job) -> None:

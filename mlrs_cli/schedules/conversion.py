@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["rate_factor"]
+__all__ = ["USUAL", "rate_factor"]
 
 USUAL = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}  # what practice starts from
 

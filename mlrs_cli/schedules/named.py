@@ -8,6 +8,7 @@ from typing import Any
 
 from mlrs_cli.errors import NotFoundError, UsageError, nearest
 from mlrs_cli.schedules.contract import Schedule
+from mlrs_cli.schedules.conversion import USUAL
 from mlrs_cli.schedules.handmade import HANDMADE
 from mlrs_cli.schedules.hd import HD
 from mlrs_cli.schedules.l4 import L4
@@ -27,12 +28,15 @@ SPELLED = {"peak": "lr", "start": "lr"}  # field → how a reference writes it
 def parse_named(text: str, optimizer: str = "sgd", kinds: Mapping[str, type[Schedule]] = NAMED) -> Schedule:
     """Schedule of a reference `NAME` or `NAME:key=value,…`; a list is written with slashes.
 
-    What the reference does not say has the default that goes with the optimizer.
+    What the reference does not say has the default that goes with the optimizer; `lr=usual` is the rate that practice
+    starts from with it, for methods whose own default is another.
 
     >>> parse_named("multistep:lr=0.3,milestones=0.5/0.75")
     MultiStep(peak=0.3, milestones=(0.5, 0.75), factor=0.1)
     >>> parse_named("cosine", "adam")
     Cosine(peak=0.001, final=0.0)
+    >>> parse_named("hd:lr=usual").start
+    0.1
 
     Raises:
         NotFoundError: no schedule has that name.
@@ -49,6 +53,8 @@ def parse_named(text: str, optimizer: str = "sgd", kinds: Mapping[str, type[Sche
         key, _, value = pair.partition("=")
         if key not in keys:
             raise UsageError(f"schedule '{name}' has no setting '{key}': {nearest(key, keys)}")
+        if (key, value) == ("lr", "usual"):
+            value = str(USUAL[optimizer])
         try:
             many = tuple(float(v) for v in value.split("/"))
         except ValueError:
