@@ -7,6 +7,7 @@ import ctypes
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -205,7 +206,7 @@ class Learner:
         """
         epoch = 10**9 + self.step  # an order that no epoch of training has
         drawn = self.data.train_batches("train", self.batch_size, self.settings.seed, epoch, 0, self.shard)
-        chosen = [batch for batch, _ in zip(drawn, range(batches), strict=False)]
+        chosen = list(islice(drawn, batches))
         out = []
         for rate in rates:
             with self.displaced(rate), torch.no_grad(), self.same_draws():
@@ -301,6 +302,7 @@ class Learner:
         if self.averaged or not hasattr(self.raw_optimizer, "eval"):
             yield
             return
+        weights = [p.detach().clone() for p in self.params]  # the optimizer's way back is not exact
         self.raw_optimizer.eval()
         self.averaged = True
         norms = [m for m in self.raw_model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
@@ -311,6 +313,8 @@ class Learner:
                 yield
         finally:
             self.raw_optimizer.train()
+            with torch.no_grad():
+                torch._foreach_copy_(self.params, weights)
             self.averaged = False
 
     @torch.no_grad()
@@ -324,9 +328,10 @@ class Learner:
         batches = self.data.train_batches(
             "train", self.batch_size, self.settings.seed, 10**9 + self.step, 0, self.shard
         )
-        for (x, _), _ in zip(batches, range(CALIBRATION), strict=False):
-            self.raw_model(x)
-            self.count(len(x))
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            for x, _ in islice(batches, min(CALIBRATION, self.settings.limit_batches or CALIBRATION)):
+                self.raw_model(x)
+                self.count(len(x))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -350,7 +355,8 @@ class Learner:
 
     def mean(self, value: Any) -> Tensor:
         """Mean of a scalar over all processes, so that every one sees the same number."""
-        tensor = torch.as_tensor(value, device=self.device)
+        exact = torch.float64 if isinstance(value, float) and self.device.type != "mps" else None
+        tensor = torch.as_tensor(value, dtype=exact, device=self.device)
         return self.accelerator.reduce(tensor, "mean") if self.shard.world > 1 else tensor
 
     def state_dict(self) -> dict[str, Any]:
@@ -378,7 +384,7 @@ class Learner:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.meta_step = state["step"], state["meta_step"]
         self.extra_forward, self.extra_backward = state.get("extra", (0.0, 0.0))
-        self.tangent = Tangent(**state["tangent"]) if state.get("tangent") else None
+        self.tangent = Tangent(**state["tangent"]).to(self.device) if state.get("tangent") else None
         self.batches = None
         set_random_state(state["random"][self.shard.rank])
 

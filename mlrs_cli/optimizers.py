@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import io
 from collections.abc import Iterable
 from importlib.util import find_spec
 
@@ -31,7 +31,7 @@ def make_optimizer(params: Iterable[Tensor], settings: RunSettings, brought: str
     decay = settings.weight_decay
     if brought is not None:
         require_package(brought)
-        with contextlib.redirect_stdout(sys.stderr):  # their constructors print
+        with contextlib.redirect_stdout(io.StringIO()):  # their constructors print
             return parameter_free(brought, params, adam, settings.optimizer == "adamw", betas, decay, settings.momentum)
     if not adam:
         return SGD(params, lr=1.0, momentum=settings.momentum, weight_decay=decay)

@@ -35,6 +35,11 @@ class Tangent:
         """Everything, as tensors."""
         return {"weights": self.weights, "slots": self.slots, "gradient": self.gradient}
 
+    def to(self, device: torch.device) -> Tangent:
+        """The same on a device."""
+        slots = [{name: value.to(device) for name, value in slot.items()} for slot in self.slots]
+        return Tangent([z.to(device) for z in self.weights], slots, [g.to(device) for g in self.gradient])
+
 
 @torch.no_grad()
 def carried(
@@ -65,7 +70,9 @@ def carried(
         products = product(tangent.weights)
         groups = [group for group in optimizer.param_groups for _ in group["params"]]
         for i, (p, group, z, hz) in enumerate(zip(params, groups, tangent.weights, products, strict=True)):
-            if p.grad is None:
+            if p.grad is None:  # it does not move, and its state neither
+                weights[i] = z * decay
+                slots[i] = {name: value * decay for name, value in tangent.slots[i].items()}
                 continue
             move, moved = turned(type(optimizer), p, group, optimizer.state.get(p, {}), z, hz, tangent.slots[i])
             weights[i].add_(z, alpha=decay).add_(move, alpha=-decay * lr * ratios[i])

@@ -157,7 +157,8 @@ def diverged(learner: Learner, folder: RunFolder, record: Record, what: str) -> 
     """Note the end of the run and say what happened."""
     folder.summarise({**summary(learner, record, "diverged"), "diverged_at": learner.step + 1})
     return DivergedError(
-        f"{what}: try a lower rate (--lr-scale, --meta-lr) or another schedule (the run so far is in {folder.path})"
+        f"{what}: try a lower rate (lr= of the schedule, --lr-scale, --meta-lr) or another schedule "
+        f"(the run so far is in {folder.path})"
     )
 
 
@@ -167,7 +168,7 @@ def measure(learner: Learner, folder: RunFolder, record: Record, lr: float) -> N
     row = {"step": step, "epoch": step / learner.updates_per_epoch, "train_loss": record.loss_sum / record.loss_count}
     splits = [split for split in ("validation", "test") if learner.data.count(split)]
     if learner.settings.evaluate_every and step < learner.budget:
-        splits = splits[:1]
+        splits = [split for split in splits if split != "test"]
     with learner.evaluation_weights():
         for split in splits:
             row[f"{split}_loss"], row[f"{split}_accuracy"] = learner.evaluate(split)

@@ -13,6 +13,7 @@ from mlrs_cli.learner import Learner, describe_learner, start_facts
 from mlrs_cli.optimizers import make_optimizer, require_package
 from mlrs_cli.plan import Plan, stored_config
 from mlrs_cli.run import RunFolder
+from mlrs_cli.schedules.contract import Schedule
 from mlrs_cli.schedules.conversion import rate_factor
 from mlrs_cli.schedules.named import LEARNED_ONLINE, TUNERS, parse_named
 from mlrs_cli.settings import TransferSettings
@@ -58,7 +59,7 @@ def transfer(plan: Plan[TransferSettings], watch: Watch = lambda facts: None) ->
         )
     with tracked(settings, plan.path, watch) as told:
         told(start_facts(learner))
-        summary = train(learner, resolved.schedule, folder, settings.lr_scale * factor, told)
+        summary = train(learner, resolved.schedule, folder, factor, told)
     return {
         "schedule": resolved.label,
         "model": settings.model,
@@ -72,34 +73,50 @@ def describe(plan: Plan[TransferSettings]) -> dict[str, Any]:
     """What `transfer` would do, without an update."""
     resolved, factor = find_schedule(plan.settings)
     learner = make_learner(resolved, plan.settings, download=False)
-    scaled = {} if factor == 1 else {"rates": f"times {factor:g}: learned with plain SGD"}
-    return {"schedule": resolved.label, **scaled, **describe_learner(learner), "run": str(plan.path)}
+    facts = {"schedule": resolved.label, **describe_learner(learner), "run": str(plan.path)}
+    if resolved.schedule.brings:
+        facts["optimizer"] = f"{type(learner.raw_optimizer).__name__}, weight decay {plan.settings.weight_decay:g}"
+    return facts if factor == 1 else {**facts, "rates": f"those of the schedule times {factor:g}"}
 
 
 def find_schedule(settings: TransferSettings) -> tuple[Resolved, float]:
-    """The schedule of the settings, and the factor that fits a learned one's rates to the run's optimizer."""
+    """The schedule of the settings, and the factor on its rates: `lr_scale`, and for a learned one what fits its rates to
+    the run's optimizer.
+
+    Raises:
+        UsageError: the settings leave the method without something that it needs.
+    """
     name = settings.schedule.partition(":")[0]
     plain = rate_factor("sgd", 0.0, settings.optimizer, settings.momentum)
+    factor = settings.lr_scale
     if name in LEARNED_ONLINE:
         from mlrs_cli.meta.online import LEARNING
 
         learning: Any = parse_named(settings.schedule, settings.optimizer, LEARNING)
-        learning.scale, learning.seed = learning.scale * plain, settings.seed
-        return Resolved(settings.schedule, learning, None), 1.0
-    resolved = resolve(settings.schedule, settings.optimizer)
-    if resolved.schedule.brings:
-        require_package(resolved.schedule.brings)
-    if resolved.entry is None:
-        tuned = name in TUNERS
-        if tuned and settings.lr_scale != 1:
-            raise UsageError(
-                f"'{name}' finds its own rate, which --lr-scale {settings.lr_scale:g} would undo: drop the flag"
-            )
-        return resolved, 1.0
-    on = resolved.entry.config.learned_on
-    if on is None:  # imported weights: the authors learn with plain SGD
-        return resolved, plain
-    return resolved, rate_factor(on.optimizer, on.momentum, settings.optimizer, settings.momentum)
+        learning.scale, learning.seed = plain * settings.lr_scale, settings.seed
+        resolved, factor = Resolved(settings.schedule, learning, None), 1.0
+    else:
+        resolved = resolve(settings.schedule, settings.optimizer)
+    if resolved.entry is not None:
+        on = resolved.entry.config.learned_on
+        # Imported weights do not say; the authors learn with plain SGD.
+        factor *= rate_factor(on.optimizer, on.momentum, settings.optimizer, settings.momentum) if on else plain
+    check_needs(name, resolved.schedule, settings)
+    return resolved, factor
+
+
+def check_needs(name: str, schedule: Schedule, settings: TransferSettings) -> None:
+    """Refuse early what a method cannot do."""
+    if schedule.brings:
+        require_package(schedule.brings)
+    if name in TUNERS and settings.lr_scale != 1:
+        raise UsageError(
+            f"'{name}' finds its own rate, which --lr-scale {settings.lr_scale:g} would undo: drop the flag"
+        )
+    if schedule.through_updates and settings.grad_clip:
+        raise UsageError(f"'{name}' differentiates through updates, and cannot through --grad-clip: drop the flag")
+    if schedule.needs_validation and settings.validation_size == 0:
+        raise UsageError(f"'{name}' looks at held-out examples and --validation-size is 0: raise it")
 
 
 def make_learner(resolved: Resolved, settings: TransferSettings, download: bool = True) -> Learner:
@@ -109,9 +126,10 @@ def make_learner(resolved: Resolved, settings: TransferSettings, download: bool 
     return Learner(task, settings, make_optimizer(task.model.parameters(), settings, brought) if brought else None)
 
 
-def identity_of(resolved: Resolved, factor: float = 1.0) -> dict[str, Any]:
+def identity_of(resolved: Resolved, factor: float) -> dict[str, Any]:
     """What a schedule is, whatever its reference was: label, SHA-256 of its weights and method, factor on its rates."""
+    scaled = {} if factor == 1 else {"factor": factor}
     if resolved.entry is None:
-        return {"label": resolved.label}
+        return {"label": resolved.label, **scaled}
     content = resolved.entry.weights + resolved.entry.config.method.model_dump_json().encode()
-    return {"label": resolved.label, "sha256": hashlib.sha256(content).hexdigest(), "factor": factor}
+    return {"label": resolved.label, "sha256": hashlib.sha256(content).hexdigest(), **scaled}

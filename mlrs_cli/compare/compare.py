@@ -180,6 +180,7 @@ def report(
                     "errors": errors,
                     "error": statistics.fmean(errors),
                     "std": spread(errors),
+                    "regrets": [a - b for a, b in zip(errors, tuned_errors or (), strict=False)],
                     "regret": difference[0],
                     "interval": difference[1],
                     "diverged": sum(result["status"] == "diverged" for result in each),

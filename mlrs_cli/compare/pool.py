@@ -21,8 +21,10 @@ LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 
 
 def cores() -> list[int]:
-    """The processor's cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    """The processor's cores that this process may use; under torchrun a share for each process of the machine."""
+    every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    place, beside = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return every[place::beside] or every
 
 
 def default_jobs() -> int:
@@ -77,6 +79,8 @@ def run_all(jobs: Sequence[Job], processes: int, told: Callable[[Job], None]) ->
 def settle(shares: Any, parent: int) -> None:
     """Make a process ready for runs: cores, threads, signals, an end when its parent has ended."""
     share = shares.get()
+    if "LOCAL_RANK" in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ["LOCAL_RANK"])  # one GPU a process of torchrun's
     for name in LAUNCHER:
         os.environ.pop(name, None)
     if hasattr(os, "sched_setaffinity"):

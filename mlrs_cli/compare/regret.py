@@ -31,13 +31,17 @@ def regret(errors: Sequence[float], tuned: Sequence[float]) -> tuple[float, floa
     >>> regret([3.0, 4.0, 5.0], [1.0, 3.0, 2.0])
     (2.0, 2.484)
     """
+    return mean_and_half([a - b for a, b in zip(errors, tuned, strict=True)])
+
+
+def mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and the half width of its 95 % interval."""
     from scipy.stats import t
 
-    differences = [a - b for a, b in zip(errors, tuned, strict=True)]
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
+    mean = statistics.fmean(values)
+    if len(values) < 2:
         return mean, None
-    half = float(t.ppf(0.975, len(differences) - 1)) * spread(differences) / math.sqrt(len(differences))
+    half = float(t.ppf(0.975, len(values) - 1)) * spread(values) / math.sqrt(len(values))
     return round(mean, 6), round(half, 3)
 
 
@@ -48,19 +52,23 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         rows: one a task and schedule, as `mlrs_cli.compare.compare` makes them.
 
     Returns:
-        Dicts with `schedule`, `tasks`, mean and worst regret and the worst task (None without a tuned rival), share of
-        tasks within `NEAR` of it, mean test error, runs that diverged, extra passes an update, time against cosine.
+        Dicts with `schedule`, `tasks`, mean regret over tasks and half its 95 % interval over seeds, worst regret and the
+        worst task (None without a tuned rival), share of tasks within `NEAR` of it, mean test error, runs that diverged,
+        extra passes an update, time against cosine.
     """
     out = []
     for schedule in dict.fromkeys(row["schedule"] for row in rows):
         own = [row for row in rows if row["schedule"] == schedule]
         tuned = [row for row in own if row["regret"] is not None]
+        by_seed = [statistics.fmean(each) for each in zip(*(row["regrets"] for row in tuned), strict=True)]
+        mean, half = mean_and_half(by_seed) if tuned else (None, None)
         worst = max(tuned, key=lambda row: row["regret"], default=None)
         out.append(
             {
                 "schedule": schedule,
                 "tasks": len(own),
-                "mean_regret": statistics.fmean(row["regret"] for row in tuned) if tuned else None,
+                "mean_regret": mean,
+                "interval": half,
                 "worst_regret": worst and worst["regret"],
                 "worst_task": worst and worst["task"],
                 "within": sum(row["regret"] <= NEAR for row in tuned) / len(tuned) if tuned else None,

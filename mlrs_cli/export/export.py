@@ -64,9 +64,7 @@ def export(
         raise UsageError(f"--budget and --loss-curve are for tables, and --format {format} is none: drop them")
     schedule = resolved.schedule
     if resolved.entry is None or not isinstance(schedule, MLRSNet):
-        raise UsageError(
-            f"'{reference}' is hand-made and has no network to write as {format}: use --format csv or json"
-        )
+        raise UsageError(f"'{reference}' has no network to write as {format}: use --format csv or json")
     if format == "hub":
         copy_entry(resolved.entry.folder, path)
     elif format in ("python", "optax"):

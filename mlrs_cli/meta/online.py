@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mlrs_cli.errors import UsageError
@@ -19,21 +20,23 @@ class LearnedOnline(Schedule):
     Args:
         meta_updates: over the whole run, evenly; the paper takes 200. Each costs a forward and a backward pass.
         meta_lr: Adam's learning rate on what is learned.
-        scale: factor on γ, where the optimizer is not the plain SGD that the formula is for.
-        seed: of the network's initial values.
+
+    `scale`, a factor on γ where the optimizer is not the plain SGD that the formula is for, and `seed`, of the network's
+    initial values, are the run's to set.
     """
 
     learns: ClassVar[Learns] = "network"
+    needs_validation: ClassVar[bool] = True
     adam: ClassVar[dict[str, float]] = {}
     meta_updates: int = 200
     meta_lr: float = 1e-3
-    scale: float = 1.0
-    seed: int = 0
+    scale: float = field(init=False, default=1.0)
+    seed: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        if self.meta_updates < 1 or self.meta_lr <= 0:
+        if self.meta_updates < 1 or not (math.isfinite(self.meta_lr) and self.meta_lr > 0):
             raise UsageError(
-                f"meta_updates and meta_lr must be above 0, got {self.meta_updates} and {self.meta_lr}: change them"
+                f"meta_updates and meta_lr must be finite and above 0, got {self.meta_updates} and {self.meta_lr}"
             )
         self.method: OneStep | None = None
 

@@ -76,10 +76,14 @@ class Observation:
 class Schedule(ABC):
     """Observation → learning rate. Call `lr` exactly once per update, when the loss is known, before the weights move.
 
-    `brings` names the optimizer of a method that is one (`mlrs_cli.optimizers`), in place of the run's own.
+    What a method needs is said by its class: `brings` names the optimizer of a method that is one (`mlrs_cli.optimizers`), in
+    place of the run's own; `through_updates`: it differentiates through updates; `needs_validation`: it looks at held-out
+    examples.
     """
 
     brings: ClassVar[str | None] = None
+    through_updates: ClassVar[bool] = False
+    needs_validation: ClassVar[bool] = False
 
     @abstractmethod
     def lr(self, observation: Observation) -> float:

@@ -35,6 +35,6 @@ class HD(Tuner):
     def lr(self, observation: Observation) -> float:
         """Learning rate of this update."""
         probe = observation.ask()
-        self.rate = self.start if self.rate < 0 else max(0.0, self.rate - self.beta * probe.train_slope())
+        self.rate = self.start if self.rate < 0 else max(self.rate - self.beta * probe.train_slope(), 0.0)
         probe.carry_tangent(self.rate, decay=0.0)
         return self.rate

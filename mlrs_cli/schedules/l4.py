@@ -40,6 +40,7 @@ class L4(Tuner):
         """Learning rate of this update."""
         loss = observation.loss
         self.least = self.first * loss if self.least < 0 else min(self.least, loss)
-        rate = self.fraction * (loss - self.factor * self.least) / (observation.ask().descent() + EPSILON)
+        descent = observation.ask().descent()
+        rate = self.fraction * (loss - self.factor * self.least) / (descent + EPSILON)
         self.least *= 1 + 1 / self.forget
-        return rate
+        return 0.0 if descent < 0 else rate  # AdamW's decay may point uphill, where there is nothing to gain

@@ -7,6 +7,7 @@ first part of the budget, it may rise there but does not fall as long as the tra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -62,6 +63,7 @@ class LRTuner(Tuner):
     """
 
     adam: ClassVar[dict[str, float]] = {"start": 1e-3}
+    may_be_zero: ClassVar[tuple[str, ...]] = ("explore",)
     start: float = 0.1
     every: int = 40
     batches: int = 2
@@ -71,7 +73,7 @@ class LRTuner(Tuner):
     rate: float = field(init=False, default=-1.0)
     loss_sum: float = field(init=False, default=0.0)
     loss_count: int = field(init=False, default=0)
-    level: float = field(init=False, default=float("inf"))
+    level: float = field(init=False, default=math.inf)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,7 +94,7 @@ class LRTuner(Tuner):
     def tune(self, probe: Any, exploring: bool) -> None:
         """Measure, fit, and move the rate."""
         mean = self.loss_sum / self.loss_count
-        falling, self.level = mean < self.level, mean
+        falling, self.level = mean < self.level < math.inf, mean  # nothing is known at the first tuning
         self.loss_sum, self.loss_count = 0.0, 0
         lengths = [share * self.rate for share in LENGTHS]
         losses = probe.losses_after(lengths, self.batches)

@@ -30,6 +30,8 @@ class MARTHE(Tuner):
         beta: learning rate of the learning rate.
     """
 
+    through_updates: ClassVar[bool] = True
+    needs_validation: ClassVar[bool] = True
     adam: ClassVar[dict[str, float]] = {"start": 1e-3, "beta": 1e-12}
     start: float = 1e-2
     beta: float = 1e-8
@@ -44,7 +46,7 @@ class MARTHE(Tuner):
             self.rate = self.start
         else:
             slope, agreement = probe.validation_slopes()
-            self.rate = max(0.0, self.rate - self.beta * slope)
+            self.rate = max(self.rate - self.beta * slope, 0.0)  # in this order a NaN stays one
             ratio = self.rate / agreement if agreement else 0.0
             self.count = (self.count if self.mu > 0 else 0.0) + self.mu
             self.mu = min(max(ratio, 0.0), 1.0) ** (1 / (self.count + 1)) if math.isfinite(ratio) else 0.0

@@ -28,6 +28,8 @@ class RTHO(Tuner):
         beta: learning rate of the learning rate.
     """
 
+    through_updates: ClassVar[bool] = True
+    needs_validation: ClassVar[bool] = True
     adam: ClassVar[dict[str, float]] = {"start": 1e-3, "beta": 1e-12}
     start: float = 1e-2
     beta: float = 1e-8
@@ -40,6 +42,6 @@ class RTHO(Tuner):
             self.rate = self.start
         else:
             slope, _ = probe.validation_slopes()
-            self.rate = max(0.0, self.rate - self.beta * slope)
+            self.rate = max(self.rate - self.beta * slope, 0.0)  # in this order a NaN stays one
         probe.carry_tangent(self.rate, decay=1.0)
         return self.rate

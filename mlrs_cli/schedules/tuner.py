@@ -17,14 +17,20 @@ __all__ = ["Tuner"]
 
 @dataclass
 class Tuner(Schedule):
-    """A schedule that looks at the model; its class's `adam` holds the defaults that differ under Adam and AdamW."""
+    """A schedule that looks at the model.
+
+    Its class's `adam` holds the defaults that differ under Adam and AdamW, `may_be_zero` the settings that may.
+    """
 
     adam: ClassVar[dict[str, float]] = {}
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.init and not (math.isfinite(value) and value > 0):
+            if field.init and not (
+                math.isfinite(value) and (value > 0 or (field.name in self.may_be_zero and value == 0))
+            ):
                 name = "lr" if field.name == "start" else field.name
                 raise UsageError(f"{name} must be a finite number above 0, got {value}")
 

@@ -47,8 +47,8 @@ def body(config: EntryConfig) -> list[str]:
         "## How it transfers",
         transfers(config),
         "## What it is not good for",
-        "Its rates fit the optimizer it was learned with; with another one (momentum, Adam) scale them by hand "
-        "(`--lr-scale`). It has no warm-up. Budgets and models far from those above are untested unless a result says so.",
+        "Its rates fit the optimizer it was learned with; with another one `mlrs transfer` scales them by a rule of thumb. "
+        "It has no warm-up. Budgets and models far from those above are untested unless a result says so.",
     ]
     if config.command:
         versions = ", ".join(f"{k} {v}" for k, v in config.environment.items() if v is not None)
