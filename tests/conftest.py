@@ -27,6 +27,7 @@ REFERENCE = ROOT.parent / "shared" / "reference" / "mlr-snet"
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLRS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MLRS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

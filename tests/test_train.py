@@ -16,7 +16,7 @@ from mlrs_cli.errors import DivergedError, InterruptedRunError, MLRSError, NotFo
 from mlrs_cli.learner import Learner
 from mlrs_cli.meta.one_step import OneStep
 from mlrs_cli.run import RunFolder, read_run
-from mlrs_cli.schedules import Observation, Schedule, parse_handmade
+from mlrs_cli.schedules import Observation, Schedule, parse_named
 from mlrs_cli.train import train
 
 
@@ -51,7 +51,7 @@ def stop_after(step: int) -> Any:
     return watch
 
 
-SCHEDULES = {"cosine": lambda: parse_handmade("cosine:lr=0.05"), "learning": lambda: OneStep(every=3)}
+SCHEDULES = {"cosine": lambda: parse_named("cosine:lr=0.05"), "learning": lambda: OneStep(every=3)}
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -97,7 +97,7 @@ def test_a_run_killed_at_any_moment_continues_from_its_last_checkpoint(learner: 
         if facts["step"] == 7:
             raise KilledError
 
-    schedule = parse_handmade("cosine:lr=0.05")
+    schedule = parse_named("cosine:lr=0.05")
     train(learner(limit_batches=4), schedule, folder(tmp_path / "whole"))
     with pytest.raises(KilledError):
         train(learner(limit_batches=4), schedule, folder(tmp_path / "parts"), watch=kill)
@@ -139,7 +139,7 @@ def test_a_last_update_that_breaks_the_model_is_a_divergence_too(learner: Any, t
 def test_the_folder_holds_what_happened(learner: Any, tmp_path: Path) -> None:
     trained = learner(model="resnet8", limit_batches=5)
     seen: list[dict[str, Any]] = []
-    result = train(trained, parse_handmade("linear:lr=0.1"), folder(tmp_path / "run"), lr_scale=0.5, watch=seen.append)
+    result = train(trained, parse_named("linear:lr=0.1"), folder(tmp_path / "run"), lr_scale=0.5, watch=seen.append)
     run = read_run(tmp_path / "run")
     assert run["summary"] == result
     assert run["updates"]["lr"] == [0.5 * 0.1 * (1 - s / 10) for s in range(10)]
@@ -153,7 +153,7 @@ def test_the_folder_holds_what_happened(learner: Any, tmp_path: Path) -> None:
 
 
 def test_training_without_validation_is_possible(learner: Any, tmp_path: Path) -> None:
-    result = train(learner(validation_size=0), parse_handmade("cosine"), folder(tmp_path / "run"))
+    result = train(learner(validation_size=0), parse_named("cosine"), folder(tmp_path / "run"))
     assert result["validation_accuracy"] is None
     assert math.isfinite(result["test_accuracy"])
 
@@ -164,9 +164,9 @@ def test_the_test_split_decides_nothing(learner: Any, tmp_path: Path, monkeypatc
     def lie(self: Learner, split: str) -> tuple[float, float]:
         return (9.0, 0.0) if split == "test" else original(self, split)
 
-    train(learner(limit_batches=3), parse_handmade("cosine"), folder(tmp_path / "honest"))
+    train(learner(limit_batches=3), parse_named("cosine"), folder(tmp_path / "honest"))
     monkeypatch.setattr(Learner, "evaluate", lie)
-    train(learner(limit_batches=3), parse_handmade("cosine"), folder(tmp_path / "lying"))
+    train(learner(limit_batches=3), parse_named("cosine"), folder(tmp_path / "lying"))
     for name in ("last.pt", "best.pt"):
         one, other = (torch.load(tmp_path / p / name) for p in ("honest", "lying"))
         same(one.get("learner", one), other.get("learner", other))
@@ -180,4 +180,4 @@ def test_broken_and_missing_folders_are_said(learner: Any, tmp_path: Path) -> No
         run.create({}, {})
     (tmp_path / "run" / "last.pt").write_bytes(b"broken")
     with pytest.raises(MLRSError, match="cannot be read"):
-        train(learner(), parse_handmade("cosine"), run)
+        train(learner(), parse_named("cosine"), run)

@@ -41,7 +41,7 @@ def complete_schedule(incomplete: str) -> list[str]:
 
 
 # fmt: off
-Model = Annotated[str | None, option("model", "Ours (resnet8, resnet18, resnet20, wrn-28-10, lenet5, mlp), any torchvision classifier, timm:NAME or hf-hub:ORG/REPO.", TASK)]
+Model = Annotated[str | None, option("model", "Ours (resnet8, resnet8-slim, resnet18, resnet20, wrn-28-10, lenet5, mlp, vit-mini), any torchvision classifier, timm:NAME or hf-hub:ORG/REPO.", TASK)]
 DatasetName = Annotated[str | None, option("dataset", "digits, mnist, fashion-mnist, cifar10, cifar100, svhn, stl10, any other torchvision classification set, or folder:PATH.", TASK)]
 Epochs = Annotated[int | None, option("epochs", "Passes over the training images.", TASK)]
 Steps = Annotated[int | None, option("steps", "Updates of the whole run, instead of --epochs.", TASK)]

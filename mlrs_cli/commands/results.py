@@ -14,6 +14,7 @@ def finish(result: dict[str, Any], title: str, as_json: bool) -> None:
     """Draw the run's picture, then print its result as a table or as JSON."""
     from mlrs_cli.commands.options import main_process
     from mlrs_cli.report.figures import draw_run
+    from mlrs_cli.report.labels import shown
 
     if not main_process():
         return
@@ -22,7 +23,7 @@ def finish(result: dict[str, Any], title: str, as_json: bool) -> None:
         print_json({**result, "picture": str(picture)})
         return
     rows = {
-        "schedule": result["schedule"],
+        "schedule": shown(result["schedule"]),
         "task": f"{result['model']} on {result['dataset']}",
         "updates": f"{result['updates']:,} in {result['seconds']:.1f} s, {result['images_per_second']:,.0f} images/s",
         "train loss": number(result["train_loss"]),

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlrs_cli.files import write_text
 from mlrs_cli.report.figures import COLORS, GREY, save
+from mlrs_cli.report.labels import shown
 
 __all__ = ["draw_curves", "draw_regret", "markdown", "summary_table", "task_table"]
 
@@ -18,17 +19,17 @@ def summary_table(result: Mapping[str, Any], where: bool = True) -> list[dict[st
     """One row a schedule, the best first; `where` adds the task of the worst regret."""
     rows = []
     for row in result["summary"]:
-        shown = {"schedule": row["schedule"]}
+        cells = {"schedule": shown(row["schedule"])}
         if result["tune"] == "grid":
             half = "" if row["interval"] is None else f" ± {row['interval']:.2f}"
-            shown |= {
+            cells |= {
                 "mean regret": f"{row['mean_regret']:+.2f}{half}",
                 "worst": f"{row['worst_regret']:+.2f}" + (f" ({row['worst_task']})" if where else ""),
                 "within 0.5": f"{row['within']:.0%}",
             }
         rows.append(
             {
-                **shown,
+                **cells,
                 "error": f"{row['mean_error']:.2f}",
                 "diverged": f"{row['diverged']}/{row['runs']}",
                 "+ forward": f"{row['forward']:.2f}",
@@ -43,7 +44,10 @@ def task_table(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """One row a schedule, one column a task: regret and half its 95 % interval, or error and deviation."""
     cells = {(row["schedule"], row["task"]): row for row in result["rows"]}
     return [
-        {"schedule": row["schedule"], **{t["name"]: cell(cells[row["schedule"], t["name"]]) for t in result["tasks"]}}
+        {
+            "schedule": shown(row["schedule"]),
+            **{t["name"]: cell(cells[row["schedule"], t["name"]]) for t in result["tasks"]},
+        }
         for row in result["summary"]
     ]
 
@@ -104,7 +108,8 @@ def markdown(result: Mapping[str, Any], path: Path) -> None:
     lines += [
         "`error`: mean test error (%), a run that diverged counting as a guess. `+ forward`, `+ backward`: extra passes an "
         "update. `time`: of the updates, against cosine on the same task. Cosine, linear and fixed have the usual rate of "
-        "their optimizer (0.1; Adam and AdamW 0.001), as has `lr=usual`; every other method has its own defaults.",
+        "their optimizer (0.1; Adam and AdamW 0.001), as has `lr=usual`; every other method has its own defaults. LRTuner is "
+        "a reconstruction from its abstract, not the authors' code.",
         "",
     ]
     lines += [*as_markdown(summary_table(result)), ""]
@@ -157,7 +162,7 @@ def draw_regret(result: Mapping[str, Any], picture: Path) -> Path:
         axes.axvline(0, color="black", linewidth=0.6)
         axes.set_xscale("symlog", linthresh=1, linscale=0.6)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [shown(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("regret (points of test accuracy); grey: within 0.5" if tuned else "test error (%)")
     axes.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
@@ -185,7 +190,7 @@ def draw_curves(result: Mapping[str, Any], picture: Path) -> Path:
                 axes.plot(*zip(*own[name], strict=True), color=GREY, linewidth=0.5, alpha=0.6)
         for number, name in enumerate(marked):
             if own.get(name):
-                axes.plot(*zip(*own[name], strict=True), color=COLORS[number], linewidth=1.2, label=name)
+                axes.plot(*zip(*own[name], strict=True), color=COLORS[number], linewidth=1.2, label=shown(name))
         if "tuned" in task and task["tuned"]["curve"]:
             points = zip(*task["tuned"]["curve"], strict=True)
             axes.plot(*points, color="black", linewidth=1.6, linestyle="--", label="best of the grid")

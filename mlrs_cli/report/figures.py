@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrs_cli.files import replacing
+from mlrs_cli.report.labels import shown
 from mlrs_cli.report.series import PANELS, Band, Line, panels_of, running_mean
 from mlrs_cli.run import read_run
 
@@ -145,5 +146,5 @@ def save(figure: Any, picture: Path) -> None:
 def title_of(run: dict[str, Any]) -> str:
     """What was run, in one line."""
     settings = run["config"]["settings"]
-    schedule = settings.get("schedule") or f"learning {settings.get('name')}"
+    schedule = shown(settings["schedule"]) if settings.get("schedule") else f"learning {settings.get('name')}"
     return f"{schedule} · {settings['model']} on {settings['dataset']}"

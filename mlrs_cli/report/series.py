@@ -10,6 +10,7 @@ from typing import Any
 
 from mlrs_cli.errors import UsageError
 from mlrs_cli.export.replay import LONGEST, entry_curve, replay, stretched
+from mlrs_cli.report.labels import shown
 from mlrs_cli.run import read_run
 from mlrs_cli.schedules.named import NAMED
 from mlrs_cli.zoo.entry import Entry
@@ -111,7 +112,7 @@ def of_runs(runs: Sequence[dict[str, Any]]) -> Line:
     """One line from the runs of a group."""
     settings = runs[0]["config"]["settings"]
     schedule = settings.get("schedule") or f"learning {settings.get('name')}"
-    name = Path(schedule).name if schedule.startswith((".", "/")) else schedule
+    name = Path(schedule).name if schedule.startswith((".", "/")) else shown(schedule)
     label = f"{name} · {settings['model']} on {settings['dataset']}"
     panels = {}
     every = max(1, max(len(run["updates"]["step"]) for run in runs) // POINTS)

@@ -10,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler as torch_lr
 
 from mlrs_cli.errors import NotFoundError, UsageError
-from mlrs_cli.schedules import HANDMADE, Observation, parse_handmade
+from mlrs_cli.schedules import HANDMADE, Observation, parse_named
 
 BUDGET = 60
 TWINS: dict[str, Callable[[Any], Any]] = {
@@ -31,7 +31,7 @@ TWINS: dict[str, Callable[[Any], Any]] = {
 def test_closed_form_is_the_torch_scheduler(text: str) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
     twin = TWINS[text](optimizer)
-    schedule = parse_handmade(text)
+    schedule = parse_named(text)
     for step in range(BUDGET):
         assert schedule.lr(Observation(step, BUDGET, 1.0, 10)) == pytest.approx(
             optimizer.param_groups[0]["lr"], abs=1e-9
@@ -42,7 +42,7 @@ def test_closed_form_is_the_torch_scheduler(text: str) -> None:
 
 
 def rates(text: str, budget: int = 10) -> list[float]:
-    schedule = parse_handmade(text)
+    schedule = parse_named(text)
     return [schedule.lr(Observation(step, budget, 1.0, 10)) for step in range(budget)]
 
 
@@ -79,11 +79,11 @@ def test_every_rate_is_positive_and_at_most_the_peak(name: str, budget: int) -> 
 )
 def test_what_is_written_wrong_is_said(text: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        parse_handmade(text)
+        parse_named(text)
 
 
 def test_they_keep_no_state() -> None:
-    schedule = parse_handmade("cosine")
+    schedule = parse_named("cosine")
     assert schedule.state_dict() == {}
     with pytest.raises(UsageError, match="keeps no state"):
         schedule.load_state_dict({"step": 3})
