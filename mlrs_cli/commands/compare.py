@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlrs_cli.commands import options as o
-from mlrs_cli.commands.display import Display, note, print_columns, print_json
+from mlrs_cli.commands.display import Display, note, print_columns, print_json, print_table
 from mlrs_cli.errors import UsageError
 
 __all__ = ["EXAMPLES", "command"]
@@ -52,6 +52,7 @@ Jobs = Annotated[
         "--jobs", min=1, help="Runs at a time, each on its share of the cores. \\[default: one a core; on a GPU one]"
     ),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs there are and how many are kept, and stop.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the report.")]
 Shard = Annotated[
     str | None,
@@ -76,6 +77,7 @@ def command(
     cache: Cache = None,
     device: o.Device = None,
     data_dir: o.DataDir = None,
+    dry_run: DryRun = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -86,7 +88,7 @@ def command(
     if tune not in ("grid", "none"):
         raise UsageError(f"--tune {tune}: write grid or none")
     part = parse_shard(shard)
-    from mlrs_cli.compare.compare import Comparison, all_schedules, compare, with_always, write_report
+    from mlrs_cli.compare.compare import Comparison, all_schedules, compare, describe, with_always, write_report
     from mlrs_cli.compare.pool import default_jobs
     from mlrs_cli.compare.tasks import load_tasks
     from mlrs_cli.report.comparison import draw_curves, draw_regret, markdown
@@ -102,6 +104,9 @@ def command(
         processes=jobs or default_jobs(),
         shard=part,
     )
+    if dry_run:
+        print_json(describe(what)) if as_json else print_table("would compare", describe(what))
+        return
     try:
         with Watch(quiet or as_json) as watch:
             result = compare(what, watch.told)

@@ -14,7 +14,7 @@ from mlrs_cli.settings import TransferSettings
 EXAMPLES = [
     "mlrs transfer --schedule cifar10-resnet18 --model shufflenet_v2_x0_5 --dataset digits --epochs 10",
     "mlrs transfer --schedule cosine:lr=0.1 --model resnet8 --dataset digits --steps 100 --json",
-    "mlrs transfer --schedule lrtuner --model lenet5 --dataset mnist --optimizer adam",
+    "mlrs transfer --schedule lrtuner --model lenet5 --dataset digits --optimizer adam",
     "mlrs transfer --schedule cifar10-resnet18 --model timm:mobilenetv3_small_050 --dataset digits --dry-run",
 ]
 

@@ -23,7 +23,7 @@ from mlrs_cli.schedules.named import LEARNED_ONLINE, TUNERS
 from mlrs_cli.schedules.parameter_free import PARAMETER_FREE
 from mlrs_cli.zoo.bundled import bundled_index
 
-__all__ = ["ALWAYS", "Comparison", "all_schedules", "compare", "with_always"]
+__all__ = ["ALWAYS", "Comparison", "all_schedules", "compare", "describe", "with_always", "write_report"]
 
 ALWAYS = ("cosine", "linear", "fixed")
 USUAL_TOO = ("hd:lr=usual", "rtho:lr=usual")  # as MLR-SNet's paper starts them
@@ -84,16 +84,8 @@ def compare(what: Comparison, told: Told = lambda done, total, job: None) -> dic
         UsageError: nothing to compare.
         MLRSError: a run failed.
     """
-    if not what.tasks or what.seeds < 1:
-        raise UsageError(f"nothing to compare: {len(what.tasks)} tasks and {what.seeds} seeds")
-    jobs = [make_job(t, s, seed, what.cache) for t in what.tasks for s in what.schedules for seed in range(what.seeds)]
-    tuning: dict[str, list[Job]] = {}
-    if what.tune == "grid":
-        tuning = {t.name: [make_job(t, s, 0, what.cache) for s in grid(optimizer_of(t))] for t in what.tasks}
-    first = sorted(
-        [*jobs, *(job for part in tuning.values() for job in part)], key=lambda job: order_of(job, what.tasks)
-    )
-    run_missing(first, what, told)
+    jobs, tuning = first_jobs(what)
+    run_missing([*jobs, *(job for part in tuning.values() for job in part)], what, told)
     finals: dict[str, list[list[Job]]] = {}
     for task in what.tasks if tuning else ():
         if any(outcome(job) is None for job in tuning[task.name]):
@@ -106,20 +98,47 @@ def compare(what: Comparison, told: Told = lambda done, total, job: None) -> dic
     return report(what, jobs, tuning, finals)
 
 
+def first_jobs(what: Comparison) -> tuple[list[Job], dict[str, list[Job]]]:
+    """The runs of the schedules, and by task those of the grid on the first seed."""
+    if not what.tasks or what.seeds < 1:
+        raise UsageError(f"nothing to compare: {len(what.tasks)} tasks and {what.seeds} seeds")
+    jobs = [make_job(t, s, seed, what.cache) for t in what.tasks for s in what.schedules for seed in range(what.seeds)]
+    if what.tune == "none":
+        return jobs, {}
+    return jobs, {t.name: [make_job(t, s, 0, what.cache) for s in grid(optimizer_of(t))] for t in what.tasks}
+
+
+def describe(what: Comparison) -> dict[str, Any]:
+    """What `compare` would do, without a run."""
+    jobs, tuning = first_jobs(what)
+    every = {job.path: job for job in (*jobs, *(job for part in tuning.values() for job in part))}
+    finals = f", then up to {len(tuning) * FINALISTS * (what.seeds - 1)} of the grid's best" if tuning else ""
+    return {
+        "tasks": ", ".join(task.name for task in what.tasks),
+        "schedules": ", ".join(what.schedules),
+        "seeds": what.seeds,
+        "runs": f"{len(every)}{finals}",
+        "kept": sum(outcome(job) is not None for job in every.values()),
+        "side by side": what.processes,
+        "cache": str(what.cache),
+    }
+
+
 def optimizer_of(task: CompareTask) -> str:
     """Name of the task's optimizer."""
     return task.run("fixed", 0).optimizer
 
 
 def order_of(job: Job, tasks: Sequence[CompareTask]) -> tuple[str, int, int]:
-    """Runs on one data set follow each other, so that it is read once a process; the longest first."""
+    """For sorting: runs on one data set follow each other, so that a process reads it once."""
     place = next(i for i, task in enumerate(tasks) if task.name == job.task)
     return job.settings.dataset, place, job.seed
 
 
 def run_missing(jobs: Sequence[Job], what: Comparison, told: Told) -> None:
     """Do this shard's part of the runs that have not ended yet."""
-    part = list({job.path: job for job in jobs}.values())[what.shard[0] :: what.shard[1]]
+    ordered = sorted(jobs, key=lambda job: order_of(job, what.tasks))
+    part = list({job.path: job for job in ordered}.values())[what.shard[0] :: what.shard[1]]
     missing = [job for job in part if outcome(job) is None]
     done = len(part) - len(missing)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from mlrs_cli.compare.runs import Job, execute
@@ -50,12 +51,11 @@ def run_all(jobs: Sequence[Job], processes: int, told: Callable[[Job], None]) ->
         return
     context = multiprocessing.get_context("spawn")
     shares: Any = context.Queue()
-    own = cores()
-    processes = min(processes, len(jobs))
-    for number in range(processes):
-        share = own[number::processes] or own
-        shares.put(share)
-    pool = ProcessPoolExecutor(processes, context, settle, (shares, os.getpid()))
+    own, workers = cores(), min(processes, len(jobs))
+    for number in range(workers):
+        # As many cores as if every process were needed: the number of threads is part of a result's last bits.
+        shares.put(own[number::processes] or [own[number % len(own)]])
+    pool = ProcessPoolExecutor(workers, context, settle, (shares, os.getpid()))
     before = stop_on_term()
     try:
         running = {pool.submit(execute, job): job for job in jobs}
@@ -63,6 +63,11 @@ def run_all(jobs: Sequence[Job], processes: int, told: Callable[[Job], None]) ->
             job = running[done]
             try:
                 done.result()
+            except BrokenProcessPool:
+                raise MLRSError(
+                    f"a process died during '{job.schedule}' on task '{job.task}' or beside it, perhaps for want of memory: "
+                    f"use fewer --jobs than {processes}"
+                ) from None
             except MLRSError as error:
                 raise MLRSError(f"schedule '{job.schedule}' on task '{job.task}', seed {job.seed}: {error}") from error
             told(job)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mlrs_cli
-from mlrs_cli.commands import export, meta_train, transfer
+from mlrs_cli.commands import compare, export, meta_train, transfer
 
 TRAINING = transfer.EXAMPLES + meta_train.EXAMPLES
 
@@ -18,7 +18,7 @@ def test_version(mlrs: Any) -> None:
     assert mlrs("--version").out == f"mlrs {mlrs_cli.__version__}\n"
 
 
-@pytest.mark.parametrize("words", ["--help", "-h", "transfer --help", "meta-train -h"])
+@pytest.mark.parametrize("words", ["--help", "-h", "transfer --help", "meta-train -h", "compare --help"])
 def test_help(mlrs: Any, words: str) -> None:
     result = mlrs(words)
     assert result.code == 0
@@ -37,7 +37,7 @@ def test_a_misspelt_command_brings_the_nearest(mlrs: Any) -> None:
     assert "transfer" in result.err
 
 
-@pytest.mark.parametrize("example", TRAINING + export.EXAMPLES)
+@pytest.mark.parametrize("example", TRAINING + export.EXAMPLES + compare.EXAMPLES[:1])
 def test_examples_of_the_help_run(mlrs: Any, example: str) -> None:
     short = " --limit-batches 2" if example in TRAINING else ""
     result = mlrs(example.removeprefix("mlrs ") + short)
@@ -45,7 +45,13 @@ def test_examples_of_the_help_run(mlrs: Any, example: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["transfer", "--help"], ["transfer", "--schedule", "cifar10-resnet18", "--print-config"]]
+    "words",
+    [
+        ["--help"],
+        ["transfer", "--help"],
+        ["compare", "--help"],
+        ["transfer", "--schedule", "cifar10-resnet18", "--print-config"],
+    ],
 )
 def test_what_trains_nothing_imports_no_torch(words: list[str]) -> None:
     script = (

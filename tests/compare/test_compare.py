@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -127,16 +126,15 @@ def test_a_comparison_from_the_command_line(mlrs: Callable[..., Any], tmp_path: 
     again = [row for row in rows_of(tmp_path / "two") if row["schedule"] != "hd"]
     assert again == rows
 
-    fresh = mlrs(f"{command} --schedules lrtuner,fixed:lr=1e30 --out three --cache other --jobs 1 --shard 0/2 -q")
+    fresh = mlrs(f"{command} --schedules lrtuner,fixed:lr=1e30 --out three --cache other --jobs 2 --shard 0/2 -q")
     assert (fresh.code, fresh.out) == (0, "")
     assert not (tmp_path / "three").exists()
     mlrs(f"{command} --schedules lrtuner,fixed:lr=1e30 --out three --cache other --jobs 2 --shard 1/2 -q")
     parts = len(list((tmp_path / "other").rglob("summary.json")))
     assert parts >= 28 + 4 * 2  # all but finalists; cosine and its grid twin at the usual rate are two runs
-    merged = mlrs(f"{command} --schedules lrtuner,fixed:lr=1e30 --out three --cache other -q")
+    merged = mlrs(f"{command} --schedules lrtuner,fixed:lr=1e30 --out three --cache other --jobs 2 -q")
     assert merged.code == 0, merged.err
-    if os.cpu_count() == 2:  # as many threads a run: the same numbers, bit for bit
-        assert rows_of(tmp_path / "three") == rows
+    assert rows_of(tmp_path / "three") == rows  # as many threads a run: the same numbers, bit for bit
 
 
 def check_the_oracle(task: dict[str, Any], grid: list[dict[str, str]]) -> None:
@@ -153,6 +151,15 @@ def check_the_oracle(task: dict[str, Any], grid: list[dict[str, str]]) -> None:
     assert means[task["tuned"]["schedule"]] == max(means.values())
     errors = [float(row["test_error"]) for row in grid if row["schedule"] == task["tuned"]["schedule"]]
     assert task["tuned"]["errors"] == pytest.approx(errors, abs=1e-4)
+
+
+def test_a_dry_run_counts(mlrs: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TASK)
+    facts = mlrs(
+        "compare --tasks tiny.toml --schedules cosine,hd --seeds 3 --cache kept --out out --dry-run --json"
+    ).json
+    assert (facts["runs"], facts["kept"]) == ("40, then up to 8 of the grid's best", 0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_tuning_there_is_no_regret(mlrs: Callable[..., Any], tmp_path: Path) -> None:
@@ -223,6 +230,19 @@ def test_it_stops_and_goes_on(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "mlrs_cli", *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "README.md").exists()
+
+
+def test_torchrun_divides_the_runs(tmp_path: Path, mlrs: Callable[..., Any]) -> None:
+    (tmp_path / "tiny.toml").write_text(TASK)
+    command = "compare --tasks tiny.toml --schedules cosine --seeds 1 --tune none --cache kept --out out"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mlrs_cli"]
+    done = subprocess.run([*launch, *command.split()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ended = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("summary.json")}
+    assert len(ended) == 3
+    assert not (tmp_path / "out").exists()
+    assert mlrs(command).code == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("summary.json")} == ended
 
 
 def test_processes_keep_to_their_cores(tmp_path: Path) -> None:
