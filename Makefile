@@ -37,15 +37,16 @@ bench: $(READY)
 # Every method against the best of a tuning grid, on ten small tasks: under two hours on two cores; what was run before is
 # kept. The authors' snapshots take part where their files lie beside this checkout.
 PUBLISHED := $(if $(wildcard ../shared/reference/mlr-snet),build/mlr-snet-published)
+ENTRY := $(PUBLISHED:%=%/config.json)
 RIVALS := cifar10-resnet18,mlr-snet,mlr-scalar,lrtuner,hd,hd:lr=usual,rtho,rtho:lr=usual,marthe,l4,schedule-free,prodigy,d-adaptation
 
-compare: $(READY) $(PUBLISHED)
+compare: $(READY) $(ENTRY)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,parameter-free]'
 	$(BIN)/mlrs compare --tasks small --schedules $(RIVALS)$(PUBLISHED:%=,./%) --seeds 3 --out docs/results/small
 
-build/mlr-snet-published: $(READY)
+build/mlr-snet-published/config.json: | $(READY)
 	$(BIN)/mlrs zoo import $(patsubst %,../shared/reference/mlr-snet/snapshot-%.pth,1 100 200) \
-	  --stages 0,1/3,2/3 --name mlr-snet-published --out $@
+	  --stages 0,1/3,2/3 --name mlr-snet-published --out $(@D)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

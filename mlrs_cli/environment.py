@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -14,12 +15,16 @@ import mlrs_cli
 __all__ = ["environment"]
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "safetensors", "huggingface-hub")
+OPTIONAL = ("schedulefree", "prodigyopt", "dadaptation")  # rivals of a comparison
 
 
 @functools.cache
 def environment() -> dict[str, str | int | None]:
     """Versions of `mlrs`, Python and the libraries a result depends on, processor, cores, commit of a source checkout."""
     versions = {name: metadata.version(name) for name in PACKAGES}
+    for name in OPTIONAL:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     return {
         "mlrs": mlrs_cli.__version__,
         "commit": commit(),

@@ -79,3 +79,6 @@ class InterruptedRunError(MLRSError):
     def __init__(self, message: str, run: Path) -> None:
         super().__init__(message)
         self.run = run
+
+    def __reduce__(self) -> tuple[type[InterruptedRunError], tuple[str, Path]]:
+        return type(self), (str(self), self.run)  # it may come from another process

@@ -231,6 +231,12 @@ def test_what_a_method_cannot_do_is_said_before_a_folder_is_made(mlrs: Any, word
     assert sentence in done.err
 
 
+def test_what_a_tuner_cost_is_said(mlrs: Any) -> None:
+    words = f"transfer {SMALL} -q --out"
+    assert "extra passes │ 2.00 forward and 0.00 backward" in mlrs(f"{words} tuned --schedule lrtuner").out
+    assert "extra passes" not in mlrs(f"{words} plain --schedule cosine").out
+
+
 def test_lr_scale_reaches_what_is_learned_online(settings: Any) -> None:
     resolved, factor = find_schedule(settings(schedule="mlr-scalar", lr_scale=0.5, momentum=0.9))
     assert factor == 1

@@ -81,13 +81,14 @@ def command(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Compare schedules that nobody tuned with the best of a tuning grid, and with each other.
+    """Compare schedules that nobody tuned with the best of a tuning grid, and with each other. lrtuner is a reconstruction.
 
     Runs are kept: a comparison that was stopped goes on where it was, and a larger one runs only what is missing.
     """
     if tune not in ("grid", "none"):
         raise UsageError(f"--tune {tune}: write grid or none")
     part = parse_shard(shard)
+    os.environ.pop("RANK", None)  # parts are equals: each says how far it is, and what went wrong
     from mlrs_cli.compare.compare import Comparison, all_schedules, compare, describe, with_always, write_report
     from mlrs_cli.compare.pool import default_jobs
     from mlrs_cli.compare.tasks import load_tasks
@@ -108,7 +109,7 @@ def command(
         print_json(describe(what)) if as_json else print_table("would compare", describe(what))
         return
     try:
-        with Watch(quiet or as_json) as watch:
+        with Watch(quiet or as_json, f"part {part[0]} of {part[1]}: " if part[1] > 1 else "") as watch:
             result = compare(what, watch.told)
     except KeyboardInterrupt:
         note("what has ended is kept: the same command goes on from there")
@@ -136,7 +137,7 @@ def split_names(text: str) -> list[str]:
     """
     names: list[str] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        if names and "=" in part and ":" not in part:
+        if names and re.match(r"[a-z_]+=", part):
             names[-1] += f",{part}"
         else:
             names.append(part)
@@ -156,14 +157,19 @@ def parse_shard(text: str | None) -> tuple[int, int]:
 class Watch:
     """A bar over the runs where stderr is a terminal, a line every twentieth of them elsewhere, nothing when quiet."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, part: str) -> None:
         self.console = Display(quiet).console
-        self.quiet, self.shown = quiet, 0
+        self.quiet, self.part, self.shown = quiet, part, 0
         self.bar: Progress | None = None
 
     def __enter__(self) -> Watch:
         if not self.quiet and self.console.is_terminal:
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+            columns = [
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            ]
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.bar.add_task("runs", total=None)
             self.bar.start()
@@ -182,7 +188,7 @@ class Watch:
             self.bar.update(self.bar.tasks[0].id, total=total, completed=done, description=words)
         elif not self.quiet and (done == total or 20 * done // total != self.shown):
             self.shown = 20 * done // total
-            self.console.print(f"{done}/{total} runs, the last: {words}", soft_wrap=True)
+            self.console.print(f"{self.part}{done}/{total} runs, the last: {words}", soft_wrap=True, markup=False)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -13,8 +13,8 @@ __all__ = ["finish"]
 def finish(result: dict[str, Any], title: str, as_json: bool) -> None:
     """Draw the run's picture, then print its result as a table or as JSON."""
     from mlrs_cli.commands.options import main_process
+    from mlrs_cli.labels import shown
     from mlrs_cli.report.figures import draw_run
-    from mlrs_cli.report.labels import shown
 
     if not main_process():
         return
@@ -26,6 +26,7 @@ def finish(result: dict[str, Any], title: str, as_json: bool) -> None:
         "schedule": shown(result["schedule"]),
         "task": f"{result['model']} on {result['dataset']}",
         "updates": f"{result['updates']:,} in {result['seconds']:.1f} s, {result['images_per_second']:,.0f} images/s",
+        **extra_passes(result),
         "train loss": number(result["train_loss"]),
         "validation accuracy": percent(result["validation_accuracy"]),
         "test loss": number(result["test_loss"]),
@@ -38,6 +39,14 @@ def finish(result: dict[str, Any], title: str, as_json: bool) -> None:
         path = Path(result["entry"])
         rows["use it"] = f"mlrs transfer --schedule {path if path.is_absolute() else f'./{path}'}"
     print_table(title, rows)
+
+
+def extra_passes(result: dict[str, Any]) -> dict[str, str]:
+    """What the schedule cost beside the updates, if anything."""
+    forward, backward, updates = result["extra_forward"], result["extra_backward"], max(result["updates"], 1)
+    if not forward and not backward:
+        return {}
+    return {"extra passes": f"{forward / updates:.2f} forward and {backward / updates:.2f} backward an update"}
 
 
 def number(value: float | None) -> str:

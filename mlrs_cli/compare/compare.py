@@ -6,7 +6,7 @@ import csv
 import datetime
 import io
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from mlrs_cli.compare.tasks import CompareTask
 from mlrs_cli.environment import environment
 from mlrs_cli.errors import MLRSError, UsageError
 from mlrs_cli.files import write_json, write_text
+from mlrs_cli.labels import shown
 from mlrs_cli.schedules.named import LEARNED_ONLINE, TUNERS
 from mlrs_cli.schedules.parameter_free import PARAMETER_FREE
 from mlrs_cli.zoo.bundled import bundled_index
@@ -84,44 +85,65 @@ def compare(what: Comparison, told: Told = lambda done, total, job: None) -> dic
         UsageError: nothing to compare.
         MLRSError: a run failed.
     """
+    environment()  # the commit that begins, not one that is made meanwhile
     jobs, tuning = first_jobs(what)
-    run_missing([*jobs, *(job for part in tuning.values() for job in part)], what, told)
+    run_missing([*jobs, *flat(tuning)], what, told)
     finals: dict[str, list[list[Job]]] = {}
     for task in what.tasks if tuning else ():
         if any(outcome(job) is None for job in tuning[task.name]):
             continue  # another shard has it
         best = sorted(tuning[task.name], key=lambda job: validation_rank([job]))[:FINALISTS]
         finals[task.name] = [[make_job(task, b.schedule, s, what.cache) for s in range(what.seeds)] for b in best]
-    run_missing([job for part in finals.values() for each in part for job in each], what, told)
-    if what.shard[1] > 1:
-        return None
-    return report(what, jobs, tuning, finals)
-
-
-def first_jobs(what: Comparison) -> tuple[list[Job], dict[str, list[Job]]]:
-    """The runs of the schedules, and by task those of the grid on the first seed."""
-    if not what.tasks or what.seeds < 1:
-        raise UsageError(f"nothing to compare: {len(what.tasks)} tasks and {what.seeds} seeds")
-    jobs = [make_job(t, s, seed, what.cache) for t in what.tasks for s in what.schedules for seed in range(what.seeds)]
-    if what.tune == "none":
-        return jobs, {}
-    return jobs, {t.name: [make_job(t, s, 0, what.cache) for s in grid(optimizer_of(t))] for t in what.tasks}
+    run_missing([job for part in finals.values() for seeds in part for job in seeds], what, told)
+    return report(what, jobs, tuning, finals) if what.shard[1] == 1 else None
 
 
 def describe(what: Comparison) -> dict[str, Any]:
     """What `compare` would do, without a run."""
     jobs, tuning = first_jobs(what)
-    every = {job.path: job for job in (*jobs, *(job for part in tuning.values() for job in part))}
+    every = distinct([*jobs, *flat(tuning)])
     finals = f", then up to {len(tuning) * FINALISTS * (what.seeds - 1)} of the grid's best" if tuning else ""
     return {
         "tasks": ", ".join(task.name for task in what.tasks),
         "schedules": ", ".join(what.schedules),
         "seeds": what.seeds,
         "runs": f"{len(every)}{finals}",
-        "kept": sum(outcome(job) is not None for job in every.values()),
+        "kept": sum(outcome(job) is not None for job in every),
         "side by side": what.processes,
         "cache": str(what.cache),
     }
+
+
+def first_jobs(what: Comparison) -> tuple[list[Job], dict[str, list[Job]]]:
+    """The runs of the schedules, and by task those of the grid on the first seed."""
+    if not what.tasks or what.seeds < 1:
+        raise UsageError(f"nothing to compare: {len(what.tasks)} tasks and {what.seeds} seeds")
+    names = labels(what.schedules)
+    seeds = range(what.seeds)
+    jobs = [make_job(t, s, seed, what.cache, names[s]) for t in what.tasks for s in what.schedules for seed in seeds]
+    if what.tune == "none":
+        return jobs, {}
+    return jobs, {t.name: [make_job(t, s, 0, what.cache) for s in grid(optimizer_of(t))] for t in what.tasks}
+
+
+def labels(schedules: Sequence[str]) -> dict[str, str]:
+    """What each reference goes by: a folder by its last name, where no other has it.
+
+    >>> labels(["cosine", "./learned/mine", "./cosine"])
+    {'cosine': 'cosine', './learned/mine': 'mine', './cosine': './cosine'}
+    """
+    short = {s: Path(s).resolve().name if s.startswith((".", "/", "~")) else s for s in schedules}
+    return {s: name if list(short.values()).count(name) == 1 else s for s, name in short.items()}
+
+
+def flat(tuning: dict[str, list[Job]]) -> list[Job]:
+    """The grid's runs of every task."""
+    return [job for part in tuning.values() for job in part]
+
+
+def distinct(jobs: Iterable[Job]) -> list[Job]:
+    """Each run once."""
+    return list({job.path: job for job in jobs}.values())
 
 
 def optimizer_of(task: CompareTask) -> str:
@@ -129,16 +151,13 @@ def optimizer_of(task: CompareTask) -> str:
     return task.run("fixed", 0).optimizer
 
 
-def order_of(job: Job, tasks: Sequence[CompareTask]) -> tuple[str, int, int]:
-    """For sorting: runs on one data set follow each other, so that a process reads it once."""
-    place = next(i for i, task in enumerate(tasks) if task.name == job.task)
-    return job.settings.dataset, place, job.seed
-
-
 def run_missing(jobs: Sequence[Job], what: Comparison, told: Told) -> None:
-    """Do this shard's part of the runs that have not ended yet."""
-    ordered = sorted(jobs, key=lambda job: order_of(job, what.tasks))
-    part = list({job.path: job for job in ordered}.values())[what.shard[0] :: what.shard[1]]
+    """Do this shard's part of the runs that have not ended yet; runs on one data set follow each other, so that a process
+    reads it once. Which shard has a run is decided by the run alone.
+    """
+    places = {task.name: place for place, task in enumerate(what.tasks)}
+    ordered = sorted(jobs, key=lambda job: (job.settings.dataset, places[job.task], job.seed))
+    part = [job for job in distinct(ordered) if int(job.path.name, 16) % what.shard[1] == what.shard[0]]
     missing = [job for job in part if outcome(job) is None]
     done = len(part) - len(missing)
 
@@ -150,7 +169,7 @@ def run_missing(jobs: Sequence[Job], what: Comparison, told: Told) -> None:
     run_all(missing, what.processes, one_more)
 
 
-def ended(job: Job) -> dict[str, Any]:
+def result_of(job: Job) -> dict[str, Any]:
     """Result of a run that has been done."""
     result = outcome(job)
     if result is None:
@@ -158,67 +177,36 @@ def ended(job: Job) -> dict[str, Any]:
     return result
 
 
-def validation_rank(jobs: Sequence[Job]) -> tuple[float, float]:
-    """For sorting, the best first: mean validation error over seeds, then mean validation loss."""
-    results = [ended(job) for job in jobs]
-    losses = [r["validation_loss"] if r["status"] == "finished" else float("inf") for r in results]
-    return statistics.fmean(error_of(r, "validation") for r in results), statistics.fmean(losses)
+def validation_rank(jobs: Sequence[Job]) -> tuple[int, float, float]:
+    """For sorting, the best first: seeds that diverged, mean validation error over seeds, mean validation loss."""
+    results = [result_of(job) for job in jobs]
+    ended = [r for r in results if r["status"] == "finished"]
+    if any(r["validation_accuracy"] is None for r in ended):
+        raise UsageError(f"task '{jobs[0].task}' has no validation examples to choose by: set its validation-size")
+    losses = [r["validation_loss"] for r in ended] or [0.0]
+    error = statistics.fmean(error_of(r, "validation") for r in results)
+    return len(results) - len(ended), error, statistics.fmean(losses)
 
 
 def report(
     what: Comparison, jobs: Sequence[Job], tuning: dict[str, list[Job]], finals: dict[str, list[list[Job]]]
 ) -> dict[str, Any]:
     """All results as plain data."""
-    tasks, rows, lines = [], [], []
+    tasks, rows, tried = [], [], []
     for task in what.tasks:
-        names = dict.fromkeys(job.schedule for job in jobs)
-        results = {s: [ended(j) for j in jobs if j.task == task.name and j.schedule == s] for s in names}
-        cosine = statistics.fmean(result["update_seconds"] for result in results["cosine"])
-        tuned = min(finals[task.name], key=validation_rank) if tuning else None
-        tuned_errors = [error_of(ended(job)) for job in tuned] if tuned else None
-        facts = {k: v for k, v in task.settings.items() if k not in ("device", "data_dir", "evaluate_every")}
-        tasks.append({"name": task.name, **facts, "updates": results["cosine"][0]["updates"]})
-        if tuned and tuned_errors:
-            curve = mean_curve([ended(job) for job in tuned])
-            tasks[-1]["tuned"] = {
-                "schedule": tuned[0].schedule,
-                "errors": tuned_errors,
-                "error": statistics.fmean(tuned_errors),
-                "std": spread(tuned_errors),
-                "on_edge": on_edge(tuned[0].schedule, tuned[0].settings.optimizer),
-                "tried": len(tuning[task.name]),
-                "curve": curve,
-            }
-        for schedule, each in results.items():
-            errors = [error_of(result) for result in each]
-            difference = regret(errors, tuned_errors) if tuned_errors else (None, None)
-            rows.append(
-                {
-                    "task": task.name,
-                    "schedule": schedule,
-                    "errors": errors,
-                    "error": statistics.fmean(errors),
-                    "std": spread(errors),
-                    "regrets": [a - b for a, b in zip(errors, tuned_errors or (), strict=False)],
-                    "regret": difference[0],
-                    "interval": difference[1],
-                    "diverged": sum(result["status"] == "diverged" for result in each),
-                    "updates": round(statistics.fmean(result["updates"] for result in each)),
-                    "extra_forward": statistics.fmean(result["extra_forward"] for result in each),
-                    "extra_backward": statistics.fmean(result["extra_backward"] for result in each),
-                    "seconds": statistics.fmean(result["update_seconds"] for result in each),
-                    "time": statistics.fmean(result["update_seconds"] for result in each) / cosine,
-                    "curve": mean_curve(each),
-                }
-            )
-        grid_jobs = {
-            job.path: job for job in (*tuning.get(task.name, ()), *(j for f in finals.get(task.name, ()) for j in f))
+        own = [job for job in jobs if job.task == task.name]
+        by_schedule = {
+            name: [job for job in own if job.schedule == name] for name in dict.fromkeys(j.schedule for j in own)
         }
-        lines += [run_row(job, "grid") for job in grid_jobs.values()]
-    lines = [run_row(job, "schedule") for job in jobs] + lines
+        best = min(finals[task.name], key=validation_rank) if tuning else None
+        tasks.append(task_row(task, own, best, len(tuning.get(task.name, ()))))
+        pace = pace_of(by_schedule["cosine"])
+        rows += [schedule_row(each, best, pace) for each in by_schedule.values()]
+        tried += distinct([*tuning.get(task.name, ()), *(job for seeds in finals.get(task.name, ()) for job in seeds)])
     return {
         "date": datetime.date.today().isoformat(),
         "environment": environment(),
+        "machines": sorted({result_of(job)["machine"] for job in (*jobs, *tried)}),
         "code": code_version(),
         "seeds": list(range(what.seeds)),
         "tune": what.tune,
@@ -226,8 +214,61 @@ def report(
         "tasks": tasks,
         "summary": summarise(rows),
         "rows": rows,
-        "runs": lines,
+        "runs": [*(run_row(job, "schedule", what) for job in jobs), *(run_row(job, "grid", what) for job in tried)],
     }
+
+
+def task_row(task: CompareTask, jobs: Sequence[Job], best: Sequence[Job] | None, tried: int) -> dict[str, Any]:
+    """A task, and the tuned rival on it."""
+    facts = {k: v for k, v in task.settings.items() if k not in ("device", "data_dir", "evaluate_every")}
+    row = {"name": task.name, **facts, "updates": max(result_of(job)["updates"] for job in jobs)}
+    if best is None:
+        return row
+    results = [result_of(job) for job in best]
+    errors = [error_of(result) for result in results]
+    tuned = {
+        "schedule": best[0].schedule,
+        "errors": errors,
+        "error": statistics.fmean(errors),
+        "std": spread(errors),
+        "diverged": sum(result["status"] == "diverged" for result in results),
+        "on_edge": on_edge(best[0].schedule, best[0].settings.optimizer),
+        "tried": tried,
+        "curve": mean_curve(results),
+    }
+    return {**row, "tuned": tuned}
+
+
+def schedule_row(jobs: Sequence[Job], best: Sequence[Job] | None, pace: float) -> dict[str, Any]:
+    """A schedule on a task, over its seeds; `pace` in seconds an update is what its time is told by."""
+    results = [result_of(job) for job in jobs]
+    errors = [error_of(result) for result in results]
+    tuned = [error_of(result_of(job)) for job in best] if best else None
+    mean, half = regret(errors, tuned) if tuned else (None, None)
+    names = ("updates", "extra_forward", "extra_backward")
+    return {
+        "task": jobs[0].task,
+        "schedule": jobs[0].schedule,
+        "label": shown(jobs[0].schedule),
+        "errors": errors,
+        "error": statistics.fmean(errors),
+        "std": spread(errors),
+        "regrets": [a - b for a, b in zip(errors, tuned, strict=True)] if tuned else [],
+        "regret": mean,
+        "interval": half,
+        "diverged": sum(result["status"] == "diverged" for result in results),
+        **{name: statistics.fmean(result[name] for result in results) for name in names},
+        "seconds": statistics.fmean(result["update_seconds"] for result in results),
+        "time": pace_of(jobs) / pace if pace else 1.0,
+        "curve": mean_curve(results),
+    }
+
+
+def pace_of(jobs: Sequence[Job]) -> float:
+    """Seconds of an update, over all seeds."""
+    results = [result_of(job) for job in jobs]
+    updates: int = sum(result["updates"] for result in results)
+    return float(sum(result["update_seconds"] for result in results)) / max(updates, 1)
 
 
 def mean_curve(results: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
@@ -237,9 +278,9 @@ def mean_curve(results: Sequence[dict[str, Any]]) -> list[tuple[int, float]]:
     return [(step, round(100 * statistics.fmean(table[step] for table in tables), 3)) for step in steps]
 
 
-def run_row(job: Job, role: str) -> dict[str, Any]:
-    """One run for the table of runs."""
-    result = ended(job)
+def run_row(job: Job, role: str, what: Comparison) -> dict[str, Any]:
+    """One run for the table of runs; `run` is its folder in the cache."""
+    result = result_of(job)
     names = (
         "status",
         "updates",
@@ -252,10 +293,11 @@ def run_row(job: Job, role: str) -> dict[str, Any]:
     return {
         "task": job.task,
         "role": role,
-        "schedule": job.schedule,
+        "schedule": shown(job.schedule),
         "seed": job.seed,
         **{name: result[name] for name in names},
         "test_error": round(error_of(result), 4),
+        "run": job.path.relative_to(what.cache).as_posix(),
     }
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from mlrs_cli.compare.runs import Job, execute
-from mlrs_cli.errors import MLRSError
+from mlrs_cli.errors import InterruptedRunError, MLRSError
+from mlrs_cli.tasks.datasets import load_dataset
 
 __all__ = ["default_jobs", "run_all"]
 
-# Variables by which torchrun and Slurm would make each run one process of many.
+# Variables by which torchrun would make each run one process of many.
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+stop_asked: Any = None  # in a worker: set once no further run is to begin
 
 
 def cores() -> list[int]:
@@ -36,7 +38,7 @@ def default_jobs() -> int:
 
 
 def run_all(jobs: Sequence[Job], processes: int, told: Callable[[Job], None]) -> None:
-    """Do every run, `processes` at a time, each in a process of its own with an equal share of the cores.
+    """Do every run, `processes` at a time, each in a process of its own with as many cores as any other.
 
     Args:
         jobs: in the order in which they are begun.
@@ -49,68 +51,104 @@ def run_all(jobs: Sequence[Job], processes: int, told: Callable[[Job], None]) ->
     """
     if not jobs:
         return
+    for dataset in {(job.settings.dataset, job.settings.data_dir, job.settings.image_size) for job in jobs}:
+        load_dataset(*dataset)  # so that a set that must be fetched is fetched once
     context = multiprocessing.get_context("spawn")
-    shares: Any = context.Queue()
+    places: Any = context.Queue()
     own, workers = cores(), min(processes, len(jobs))
+    width = max(1, len(own) // processes)  # the same for all: the number of threads is part of a result's last bits
     for number in range(workers):
-        # As many cores as if every process were needed: the number of threads is part of a result's last bits.
-        shares.put(own[number::processes] or [own[number % len(own)]])
-    pool = ProcessPoolExecutor(workers, context, settle, (shares, os.getpid()))
-    before = stop_on_term()
+        first = number * width % len(own)
+        places.put(own[first : first + width])
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, settle, (places, stop))
+    with term_as_interrupt():
+        try:
+            running = {pool.submit(attempt, job): job for job in jobs}
+            for done in as_completed(running):
+                with named(running[done], processes):
+                    done.result()
+                told(running[done])
+        except KeyboardInterrupt:
+            stop.set()
+            for child in multiprocessing.active_children():
+                child.terminate()  # a run in training saves itself first
+            raise
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def named(job: Job, processes: int) -> Iterator[None]:
+    """Say of an error which run it ended."""
     try:
-        running = {pool.submit(execute, job): job for job in jobs}
-        for done in as_completed(running):
-            job = running[done]
-            try:
-                done.result()
-            except BrokenProcessPool:
-                raise MLRSError(
-                    f"a process died during '{job.schedule}' on task '{job.task}' or beside it, perhaps for want of memory: "
-                    f"use fewer --jobs than {processes}"
-                ) from None
-            except MLRSError as error:
-                raise MLRSError(f"schedule '{job.schedule}' on task '{job.task}', seed {job.seed}: {error}") from error
-            told(job)
-    except KeyboardInterrupt:
-        for child in multiprocessing.active_children():
-            child.terminate()  # a run in training saves itself first
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        yield
+    except InterruptedRunError:
+        raise KeyboardInterrupt from None  # the whole group was asked to stop
+    except BrokenProcessPool:
+        way = f"use fewer --jobs than {processes}" if processes > 1 else "use a smaller batch or model"
+        raise MLRSError(f"a process of the comparison died, perhaps for want of memory: {way}") from None
+    except Exception as error:
+        where = f"schedule '{job.schedule}' on task '{job.task}', seed {job.seed}"
+        kind = type(error) if isinstance(error, MLRSError) else MLRSError
+        name = "" if isinstance(error, MLRSError) else f"{type(error).__name__}: "
+        raise kind(f"{where}: {name}{error}") from error
 
 
-def settle(shares: Any, parent: int) -> None:
-    """Make a process ready for runs: cores, threads, signals, an end when its parent has ended."""
-    share = shares.get()
-    if "LOCAL_RANK" in os.environ:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ["LOCAL_RANK"])  # one GPU a process of torchrun's
+def attempt(job: Job) -> None:
+    """In a worker: do a run, unless the comparison was asked to stop."""
+    if not stop_asked.is_set():
+        execute(job)
+
+
+def settle(places: Any, stop: Any) -> None:
+    """Make a worker ready: cores, threads, device, signals, an end when its parent has ended."""
+    global stop_asked
+    stop_asked = stop
+    place = places.get()
+    use_own_gpu()
     for name in LAUNCHER:
         os.environ.pop(name, None)
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, share)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and a run in training listens for itself
+        os.sched_setaffinity(0, place)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C at the terminal is for the parent, which tells its workers
     import torch
 
-    torch.set_num_threads(len(share))
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(len(place))
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def end_with(parent: int) -> None:
+def use_own_gpu() -> None:
+    """Under torchrun, one GPU for each process of the machine."""
+    if "LOCAL_RANK" in os.environ:
+        place = int(os.environ["LOCAL_RANK"])
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        every = seen.split(",") if seen else [str(place)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = every[place % len(every)]
+
+
+def end_with_parent() -> None:
     """End this process once its parent is gone."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def stop_on_term() -> Any:
-    """Take SIGTERM as Ctrl-C; returns the handler before, None outside the main thread."""
+@contextlib.contextmanager
+def term_as_interrupt() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C while the block runs; outside the main thread signals are whose thread it is."""
 
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        return signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        return None
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -54,7 +54,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         Dicts with `schedule`, `tasks`, mean regret over tasks and half its 95 % interval over seeds, worst regret and the
         worst task (None without a tuned rival), share of tasks within `NEAR` of it, mean test error, runs that diverged,
-        extra passes an update, time against cosine.
+        extra passes an update, seconds of a run's updates, time of an update against cosine.
     """
     out = []
     for schedule in dict.fromkeys(row["schedule"] for row in rows):
@@ -77,6 +77,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "runs": sum(len(row["errors"]) for row in own),
                 "forward": statistics.fmean(row["extra_forward"] / max(row["updates"], 1) for row in own),
                 "backward": statistics.fmean(row["extra_backward"] / max(row["updates"], 1) for row in own),
+                "seconds": statistics.fmean(row["seconds"] for row in own),
                 "time": statistics.fmean(row["time"] for row in own),
             }
         )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from mlrs_cli.compare.tasks import CompareTask
 from mlrs_cli.errors import DivergedError
@@ -25,12 +29,17 @@ __all__ = ["Job", "code_version", "execute", "make_job", "outcome"]
 # What a result depends on; a change elsewhere keeps the runs.
 DECIDING = ("direction.py", "learner.py", "optimizers.py", "settings.py", "tangent.py", "train.py", "transfer.py")
 DECIDING_ROOMS = ("meta", "schedules", "tasks")
+LIBRARIES = {
+    "timm:": ("timm",),
+    "hf-hub:": ("timm",),
+    "torchvision:": ("torchvision",),
+}  # source of a model → its package
 DROPPED = ("last.pt", "best.pt")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what, and where it is kept. A schedule that is a folder goes by the folder's name."""
+    """One run: what, under which label, and where it is kept."""
 
     task: str
     schedule: str
@@ -50,7 +59,7 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def make_job(task: CompareTask, schedule: str, seed: int, cache: Path) -> Job:
+def make_job(task: CompareTask, schedule: str, seed: int, cache: Path, label: str | None = None) -> Job:
     """A run and its place in the cache, a hash of all that decides its result.
 
     Raises:
@@ -64,35 +73,87 @@ def make_job(task: CompareTask, schedule: str, seed: int, cache: Path) -> Job:
         "schedule": identity_of(resolved, factor),
         "brought": metadata.version(PACKAGES[brought]) if brought else None,
         "code": code_version(),
+        **surroundings(settings),
     }
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    label = Path(schedule).name if resolved.entry and "/" in schedule else schedule
-    return Job(task.name, label, seed, settings, cache / key[:2] / key[2:34])
+    return Job(task.name, label or schedule, seed, settings, cache / key[:2] / key[2:34])
+
+
+def surroundings(settings: TransferSettings) -> dict[str, Any]:
+    """What else decides a result, where it does: the kind of device, the package of a model, what a folder of images holds."""
+    found: dict[str, Any] = {}
+    device = best_device() if settings.device == "auto" else settings.device
+    if device != "cpu":
+        found["device"] = device
+    for source, packages in LIBRARIES.items():
+        if settings.model.startswith(source):
+            found["packages"] = {name: metadata.version(name) for name in packages}
+    if settings.dataset.startswith("folder:"):
+        found["images"] = images_in(settings.dataset.removeprefix("folder:"))
+    return found
+
+
+@functools.cache
+def best_device() -> str:
+    """Kind of device that a run takes by itself."""
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else str(found.type)
+
+
+@functools.cache
+def images_in(folder: str) -> list[int]:
+    """Number of files below a folder, their bytes, and when the newest was changed."""
+    facts = [path.stat() for path in Path(folder).rglob("*") if path.is_file()]
+    return [len(facts), sum(f.st_size for f in facts), max((f.st_mtime_ns for f in facts), default=0)]
 
 
 def execute(job: Job) -> None:
-    """Do a run, or go on with it where it was stopped; weights are not kept. Divergence is a result like any other."""
-    started = (job.path / "config.json").is_file() and (job.path / "metrics.csv").is_file()
-    if not started:
-        shutil.rmtree(job.path, ignore_errors=True)
-    try:
-        transfer(Plan(job.settings, job.path, started))
-    except DivergedError:
-        if outcome(job) is None:
-            raise
-    for name in DROPPED:
-        (job.path / name).unlink(missing_ok=True)
+    """Do a run, or go on with it where it was stopped; weights are not kept. Divergence is a result like any other.
+
+    A lock keeps others, on this machine or a shared disk, from the same run; who waited finds it done.
+    """
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.path.with_suffix(".lock")):
+        if outcome(job) is not None:
+            return
+        started = (job.path / "config.json").is_file() and (job.path / "metrics.csv").is_file()
+        if not started:
+            shutil.rmtree(job.path, ignore_errors=True)
+        try:
+            with twice_differentiable(job.settings):
+                transfer(Plan(job.settings, job.path, started))
+        except DivergedError:
+            if outcome(job) is None:
+                raise
+        for name in DROPPED:
+            (job.path / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def twice_differentiable(settings: TransferSettings) -> Iterator[None]:
+    """Attention in its plain form for methods that differentiate twice; torch's fused form cannot on CPUs."""
+    if not find_schedule(settings)[0].schedule.through_updates:
+        yield
+        return
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def outcome(job: Job) -> dict[str, Any] | None:
-    """Result of a run, None where it has not ended: its summary, its number of classes, its validation curve."""
+    """Result of a run, None where it has not ended: its summary, number of classes, machine and validation curve."""
     try:
         summary: dict[str, Any] = json.loads((job.path / "summary.json").read_text())
+        if summary.get("status") not in ("finished", "diverged"):
+            return None
         config = json.loads((job.path / "config.json").read_text())
-        rows = list(csv.DictReader(whole_lines(job.path / "metrics.csv")))
-    except (OSError, ValueError):
+        where = json.loads((job.path / "environment.json").read_text())
+        rows = csv.DictReader(whole_lines(job.path / "metrics.csv"))
+        curve = [(int(row["step"]), float(row["validation_accuracy"])) for row in rows if row["validation_accuracy"]]
+        machine = f"{where['processor']}, cores of a run: {where['cores']}"
+        return {**summary, "num_classes": config["num_classes"], "machine": machine, "curve": curve}
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is run anew
         return None
-    if summary.get("status") not in ("finished", "diverged"):
-        return None
-    curve = [(int(row["step"]), float(row["validation_accuracy"])) for row in rows if row["validation_accuracy"]]
-    return {**summary, "num_classes": config["num_classes"], "curve": curve}

@@ -15,7 +15,7 @@ __all__ = ["CompareTask", "load_tasks", "presets"]
 
 FOLDER = Path(__file__).parent / "presets"
 NOT_OF_A_TASK = ("schedule", "seed", "lr_scale", "log")
-MEASURED = 5  # times the validation split is measured along a run
+MEASURED = 5  # times, about, that the validation split is measured along a run
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,11 @@ def make_task(name: str, table: Any, where: dict[str, Any], path: Path) -> Compa
         raise UsageError(f"{path}: task '{name}' has both steps and epochs: give one")
     if isinstance(settings.get("steps"), int):
         settings.setdefault("evaluate_every", max(1, settings["steps"] // MEASURED))
+    if str(settings.get("dataset")).startswith(
+        "folder:"
+    ):  # runs are kept, and another project may have such a folder too
+        folder = Path(settings["dataset"].removeprefix("folder:")).expanduser().resolve()
+        settings["dataset"] = f"folder:{folder}"
     task = CompareTask(name, settings | where)
     try:
         checked = task.run("fixed", 0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlrs_cli.files import write_text
+from mlrs_cli.labels import shown
 from mlrs_cli.report.figures import COLORS, GREY, save
-from mlrs_cli.report.labels import shown
 
 __all__ = ["draw_curves", "draw_regret", "markdown", "summary_table", "task_table"]
 
+VERSIONS = ("mlrs", "python", "torch", "torchvision", "schedulefree", "prodigyopt", "dadaptation")
+LONGEST = 40  # letters of a name in a picture
 MARKED = 5  # schedules that have a colour among the curves
 
 
@@ -34,6 +36,7 @@ def summary_table(result: Mapping[str, Any], where: bool = True) -> list[dict[st
                 "diverged": f"{row['diverged']}/{row['runs']}",
                 "+ forward": f"{row['forward']:.2f}",
                 "+ backward": f"{row['backward']:.2f}",
+                "seconds": f"{row['seconds']:.1f}",
                 "time": f"{row['time']:.2f}",
             }
         )
@@ -56,9 +59,14 @@ def cell(row: Mapping[str, Any]) -> str:
     """One schedule on one task."""
     mark = f" ({row['diverged']} div.)" if row["diverged"] else ""
     if row["regret"] is None:
-        return f"{row['error']:.2f} ± {row['std']:.2f}{mark}"
+        return with_spread(row) + mark
     half = "" if row["interval"] is None else f" ± {row['interval']:.1f}"
     return f"{row['regret']:+.2f}{half}{mark}"
+
+
+def with_spread(row: Mapping[str, Any]) -> str:
+    """Mean test error and its standard deviation over seeds, if there are several."""
+    return f"{row['error']:.2f}" + (f" ± {row['std']:.2f}" if len(row["errors"]) > 1 else "")
 
 
 def tuned_table(result: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -76,8 +84,9 @@ def tuned_table(result: Mapping[str, Any]) -> list[dict[str, str]]:
         }
         if "tuned" in task:
             found = task["tuned"]
-            row["best of the grid"] = found["schedule"] + (" (at the grid's edge)" if found["on_edge"] else "")
-            row["its test error (%)"] = f"{found['error']:.2f} ± {found['std']:.2f}"
+            edge = " (at the grid's edge)" if found["on_edge"] else ""
+            row["best of the grid"] = found["schedule"] + edge + (" (diverged)" if found["diverged"] else "")
+            row["its test error (%)"] = with_spread(found)
         rows.append(row)
     return rows
 
@@ -85,7 +94,7 @@ def tuned_table(result: Mapping[str, Any]) -> list[dict[str, str]]:
 def markdown(result: Mapping[str, Any], path: Path) -> None:
     """The report as one page beside its pictures."""
     facts = result["environment"]
-    versions = ", ".join(f"{n} {facts[n]}" for n in ("mlrs", "python", "torch", "torchvision") if facts.get(n))
+    versions = ", ".join(f"{n} {facts[n]}" for n in VERSIONS if facts.get(n))
     seeds = ", ".join(map(str, result["seeds"]))
     grid = result["tune"] == "grid"
     lines = [
@@ -93,21 +102,22 @@ def markdown(result: Mapping[str, Any], path: Path) -> None:
         "",
         f"`{result['command']}`",
         "",
-        f"{result['date']}; seeds {seeds}; {versions}; {facts['processor']}, {facts['cores']} cores, "
-        f"{result['processes']} runs at a time; code {result['code'][:12]}.",
+        f"{result['date']}; seeds {seeds}; {versions}; {'; '.join(result['machines'])}, {result['processes']} runs at a time; "
+        f"commit {str(facts['commit'])[:12]}, code {result['code'][:12]}.",
         "",
     ]
     if grid:
         lines += [
             "Regret: test error of a schedule that nobody tuned minus that of the best of the grid (7 peak rates over 3 "
             "decades × 4 shapes: the whole grid on the first seed, its best four on every seed, chosen by validation "
-            "accuracy), in points, mean over seeds; ± is half of the 95 % interval over seeds. `within 0.5`: share of the "
-            "tasks.",
+            "accuracy), in points, mean over seeds; ± is half of the 95 % interval over seeds, paired, for the schedule that was "
+            "chosen. `within 0.5`: share of the tasks.",
             "",
         ]
     lines += [
         "`error`: mean test error (%), a run that diverged counting as a guess. `+ forward`, `+ backward`: extra passes an "
-        "update. `time`: of the updates, against cosine on the same task. Cosine, linear and fixed have the usual rate of "
+        "update. `seconds`: of a run's updates. `time`: of an update, against cosine on the same task. "
+        "Cosine, linear and fixed have the usual rate of "
         "their optimizer (0.1; Adam and AdamW 0.001), as has `lr=usual`; every other method has its own defaults. LRTuner is "
         "a reconstruction from its abstract, not the authors' code.",
         "",
@@ -129,12 +139,17 @@ def markdown(result: Mapping[str, Any], path: Path) -> None:
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """A table of rows with the same keys."""
-    names = list(rows[0])
-    return [
-        f"| {' | '.join(names)} |",
-        f"|{'---|' * len(names)}",
-        *(f"| {' | '.join(value.replace('|', chr(92) + '|') for value in row.values())} |" for row in rows),
-    ]
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells)} |"
+
+    return [line(rows[0]), f"|{'---|' * len(rows[0])}", *(line(row.values()) for row in rows)]
+
+
+def drawn(name: str) -> str:
+    """A name as matplotlib takes it: short, and no formula; a leading underscore would hide it."""
+    text = shown(name)
+    return (text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…").replace("$", r"\$").lstrip("_")
 
 
 def draw_regret(result: Mapping[str, Any], picture: Path) -> Path:
@@ -162,7 +177,7 @@ def draw_regret(result: Mapping[str, Any], picture: Path) -> Path:
         axes.axvline(0, color="black", linewidth=0.6)
         axes.set_xscale("symlog", linthresh=1, linscale=0.6)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axes.set_yticks(range(len(names)), [shown(name) for name in names])
+    axes.set_yticks(range(len(names)), [drawn(name) for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("regret (points of test accuracy); grey: within 0.5" if tuned else "test error (%)")
     axes.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
@@ -190,11 +205,11 @@ def draw_curves(result: Mapping[str, Any], picture: Path) -> Path:
                 axes.plot(*zip(*own[name], strict=True), color=GREY, linewidth=0.5, alpha=0.6)
         for number, name in enumerate(marked):
             if own.get(name):
-                axes.plot(*zip(*own[name], strict=True), color=COLORS[number], linewidth=1.2, label=shown(name))
+                axes.plot(*zip(*own[name], strict=True), color=COLORS[number], linewidth=1.2, label=drawn(name))
         if "tuned" in task and task["tuned"]["curve"]:
             points = zip(*task["tuned"]["curve"], strict=True)
             axes.plot(*points, color="black", linewidth=1.6, linestyle="--", label="best of the grid")
-        axes.set_title(task["name"], fontsize="small")
+        axes.set_title(drawn(task["name"]), fontsize="small")
         axes.tick_params(labelsize="x-small")
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(tasks) :]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrs_cli.files import replacing
-from mlrs_cli.report.labels import shown
+from mlrs_cli.labels import shown
 from mlrs_cli.report.series import PANELS, Band, Line, panels_of, running_mean
 from mlrs_cli.run import read_run
 

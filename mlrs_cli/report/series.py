@@ -10,7 +10,7 @@ from typing import Any
 
 from mlrs_cli.errors import UsageError
 from mlrs_cli.export.replay import LONGEST, entry_curve, replay, stretched
-from mlrs_cli.report.labels import shown
+from mlrs_cli.labels import shown
 from mlrs_cli.run import read_run
 from mlrs_cli.schedules.named import NAMED
 from mlrs_cli.zoo.entry import Entry

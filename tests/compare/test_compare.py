@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -54,9 +55,25 @@ def test_an_entry_is_known_by_its_content(tiny: CompareTask, tmp_path: Path, mlr
     words = "meta-train --model mlp --dataset digits --steps 4 --meta-every 2 --meta-size 50 -q --name mine --out run"
     assert mlrs(words).code == 0
     before = make_job(tiny, "./run/mine", 0, tmp_path)
-    assert before.schedule == "mine"
     (tmp_path / "run" / "mine").rename(tmp_path / "moved")
     assert make_job(tiny, "./moved", 0, tmp_path).path == before.path
+
+
+def test_entries_go_by_their_name_where_no_other_has_it(tiny: CompareTask) -> None:
+    from mlrs_cli.compare.compare import labels
+
+    assert labels(["./a/mine", "./b/other"]) == {"./a/mine": "mine", "./b/other": "other"}
+    assert labels(["./a/mine", "./b/mine", "hd"]) == {"./a/mine": "./a/mine", "./b/mine": "./b/mine", "hd": "hd"}
+
+
+def test_a_folder_of_images_is_known_by_its_place_and_content(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(TASK.replace('"digits"', '"folder:images"'))
+    (task,) = load_tasks(str(tmp_path / "own.toml"))
+    assert task.settings["dataset"] == f"folder:{tmp_path / 'images'}"
+    before = runs.images_in(str(tmp_path))
+    runs.images_in.cache_clear()
+    (tmp_path / "more.png").write_text("another")
+    assert runs.images_in(str(tmp_path)) != before
 
 
 def test_same_seed_same_start_and_data_whatever_the_schedule(tiny: CompareTask, tmp_path: Path) -> None:
@@ -114,7 +131,7 @@ def test_a_comparison_from_the_command_line(mlrs: Callable[..., Any], tmp_path: 
     lrtuner = next(row for row in report["summary"] if row["schedule"] == "lrtuner")
     assert lrtuner["forward"] == pytest.approx(8 / 10)  # one tuning in ten updates: four lengths on two batches
     assert all((tmp_path / "one" / f).stat().st_size > 5000 for f in ("regret.png", "curves.png"))
-    assert "| lrtuner |" in (tmp_path / "one" / "README.md").read_text()
+    assert "| lrtuner (reconstruction) |" in (tmp_path / "one" / "README.md").read_text()
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("summary.json")}
     more = mlrs(f"{command} --schedules lrtuner,fixed:lr=1e30,hd --out two --json")
@@ -194,42 +211,43 @@ def test_a_call_that_is_off_is_one_sentence(mlrs: Callable[..., Any], words: str
 def test_a_run_that_fails_is_named(mlrs: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "far.toml").write_text(TASK.replace("digits", "folder:nowhere"))
     done = mlrs("compare --tasks far.toml --schedules cosine --seeds 1 --tune none --cache kept --out out")
-    assert done.code == 1
-    assert "on task 'tiny', seed 0: " in done.err
+    assert done.code == 3
     assert "nowhere" in done.err
+    (tmp_path / "odd.toml").write_text(TASK.replace('"mlp"', '"vgg11"') + "image-size = 8\n")
+    done = mlrs("compare --tasks odd.toml --schedules cosine --seeds 1 --tune none --cache kept --out out")
+    assert done.code == 2
+    assert "schedule '" in done.err
+    assert "on task 'tiny', seed 0: model 'vgg11' cannot take" in done.err
 
 
-def test_it_stops_and_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "long.toml").write_text(TASK.replace("steps = 10", "steps = 400"))
-    command = [
-        "compare",
-        "--tasks",
-        "long.toml",
-        "--schedules",
-        "lrtuner",
-        "--seeds",
-        "2",
-        "--tune",
-        "none",
-        "--cache",
-        "kept",
-        "--out",
-        "out",
-        "--jobs",
-        "2",
-    ]
-    started = subprocess.Popen([sys.executable, "-m", "mlrs_cli", *command], stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("how", ["the terminal", "the parent alone", "every process"])
+def test_it_stops_and_goes_on(tmp_path: Path, how: str) -> None:
+    (tmp_path / "long.toml").write_text(TASK.replace("steps = 10", "steps = 20000"))
+    words = "compare --tasks long.toml --schedules lrtuner,hd --seeds 2 --tune none --cache kept --out out --jobs 2"
+    command = [sys.executable, "-m", "mlrs_cli", *words.split()]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "kept").rglob("lr.csv")) and time.monotonic() < deadline:
+    while len(list((tmp_path / "kept").rglob("lr.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    started.send_signal(signal.SIGTERM)
+    time.sleep(1)  # into the training
+    if how == "the terminal":
+        os.killpg(started.pid, signal.SIGINT)
+    elif how == "the parent alone":
+        started.send_signal(signal.SIGTERM)
+    else:
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        for process in (*map(int, children), started.pid):
+            os.kill(process, signal.SIGTERM)
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
     assert "the same command goes on" in err
     assert "Traceback" not in err
-    done = subprocess.run([sys.executable, "-m", "mlrs_cli", *command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "README.md").exists()
+    begun = [path.parent for path in (tmp_path / "kept").rglob("lr.csv")]
+    assert len(begun) == 2  # no other run was begun
+    if how != "every process":  # there the second signal ends a run at once
+        for run in begun:
+            assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+            assert (run / "last.pt").exists()
 
 
 def test_torchrun_divides_the_runs(tmp_path: Path, mlrs: Callable[..., Any]) -> None:
@@ -253,7 +271,7 @@ def test_processes_keep_to_their_cores(tmp_path: Path) -> None:
         "    import torch\n"
         "    os.environ['WORLD_SIZE'] = '4'\n"
         "    queue = multiprocessing.Queue(); core = min(os.sched_getaffinity(0)); queue.put([core])\n"
-        "    settle(queue, os.getppid())\n"
+        "    settle(queue, multiprocessing.Event())\n"
         "    print(os.sched_getaffinity(0) == {core}, torch.get_num_threads(), os.environ.get('WORLD_SIZE'))\n"
     )
     (tmp_path / "settle.py").write_text(script)
@@ -262,7 +280,7 @@ def test_processes_keep_to_their_cores(tmp_path: Path) -> None:
 
 
 def test_an_ended_run_without_a_result_is_an_error(tiny: CompareTask, tmp_path: Path) -> None:
-    from mlrs_cli.compare.compare import ended
+    from mlrs_cli.compare.compare import result_of
 
     with pytest.raises(MLRSError, match="has no result"):
-        ended(make_job(tiny, "cosine", 0, tmp_path))
+        result_of(make_job(tiny, "cosine", 0, tmp_path))
