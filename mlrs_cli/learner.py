@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from mlrs_cli.direction import direction, mean_gradient, penalised_gradient
@@ -177,10 +178,14 @@ class Learner:
                 for b, kept in zip(self.raw_model.buffers(), buffers, strict=True):
                     b.copy_(kept)
 
+    def draws_kept(self) -> contextlib.AbstractContextManager[None]:
+        """Put the random generators back when the block ends: a question changes no later dropout mask."""
+        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+
     @contextlib.contextmanager
     def same_draws(self) -> Iterator[None]:
         """The random draws of this update's forward pass again, for the same dropout masks."""
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with self.draws_kept():
             torch.set_rng_state(self.random_before)
             if self.device_random is not None:
                 torch.cuda.set_rng_state(self.device_random)
@@ -229,9 +234,12 @@ class Learner:
         )
 
     def curvature(self, vectors: list[Tensor]) -> list[Tensor]:
-        """Hessian of this update's loss times `vectors`, by differentiating twice; weights and buffers stay."""
+        """Hessian of this update's loss times `vectors`, by differentiating twice; weights and buffers stay.
+
+        Attention is computed in its plain form: torch's fused ones have no second derivative.
+        """
         out = [torch.zeros_like(v) for v in vectors]
-        with self.buffers_kept(), self.same_draws(), torch.enable_grad():
+        with self.buffers_kept(), self.same_draws(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             for x, y in self.current:
                 loss = self.task.train_loss(self.raw_model(x), y) / self.micro
                 grads = torch.autograd.grad(loss, self.params, create_graph=True, allow_unused=True)
@@ -251,7 +259,7 @@ class Learner:
     def validation_slopes(self) -> tuple[float, float]:
         """(⟨∇L_val(w), Z⟩, ⟨∇L_val(w), kept gradient⟩) on the next held-out batch, BatchNorm in training mode."""
         x, y = self.next_meta_batch(getattr(self.settings, "meta_batch_size", self.batch_size))
-        with self.buffers_kept():
+        with self.buffers_kept(), self.draws_kept():
             loss = self.task.train_loss(self.raw_model(x), y)
             grads = torch.autograd.grad(loss, self.params, allow_unused=True)
         self.count(len(y), forward=1, backward=1)
@@ -269,7 +277,7 @@ class Learner:
         """
         size = getattr(self.settings, "meta_batch_size", self.batch_size)
         x, y = self.next_meta_batch(size)
-        with self.displaced(lr) as moves:
+        with self.displaced(lr) as moves, self.draws_kept():
             loss = self.task.train_loss(self.raw_model(x), y)
             grads = torch.autograd.grad(loss, self.params, allow_unused=True)
             exact = torch.float32 if self.device.type == "mps" else torch.float64
@@ -328,7 +336,7 @@ class Learner:
         batches = self.data.train_batches(
             "train", self.batch_size, self.settings.seed, 10**9 + self.step, 0, self.shard
         )
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with self.draws_kept():
             for x, _ in islice(batches, min(CALIBRATION, self.settings.limit_batches or CALIBRATION)):
                 self.raw_model(x)
                 self.count(len(x))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -122,25 +120,12 @@ def execute(job: Job) -> None:
         if not started:
             shutil.rmtree(job.path, ignore_errors=True)
         try:
-            with twice_differentiable(job.settings):
-                transfer(Plan(job.settings, job.path, started))
+            transfer(Plan(job.settings, job.path, started))
         except DivergedError:
             if outcome(job) is None:
                 raise
         for name in DROPPED:
             (job.path / name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def twice_differentiable(settings: TransferSettings) -> Iterator[None]:
-    """Attention in its plain form for methods that differentiate twice; torch's fused form cannot on CPUs."""
-    if not find_schedule(settings)[0].schedule.through_updates:
-        yield
-        return
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def outcome(job: Job) -> dict[str, Any] | None:

@@ -36,10 +36,9 @@ def minimiser(lengths: Sequence[float], losses: Sequence[float], least_fit: floa
     if not np.isfinite(y).all():
         return None
     matrix = np.stack([np.ones_like(x), x, x * x], 1)
-    (k0, k1, k2), *_ = np.linalg.lstsq(matrix / np.abs(matrix).max(0), y, rcond=None)
-    scales = np.abs(matrix).max(0)
-    k1, k2 = k1 / scales[1], k2 / scales[2]
-    left = y - (k0 / scales[0] + k1 * x + k2 * x * x)
+    scales = np.abs(matrix).max(0)  # rates of 1e-5 and their squares are far apart
+    k0, k1, k2 = np.linalg.lstsq(matrix / scales, y, rcond=None)[0] / scales
+    left = y - (k0 + k1 * x + k2 * x * x)
     spread = ((y - y.mean()) ** 2).sum()
     if not (k2 > 0 and k1 < 0 and spread > 0 and 1 - (left**2).sum() / spread >= least_fit):
         return None

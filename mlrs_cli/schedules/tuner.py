@@ -32,7 +32,8 @@ class Tuner(Schedule):
                 math.isfinite(value) and (value > 0 or (field.name in self.may_be_zero and value == 0))
             ):
                 name = "lr" if field.name == "start" else field.name
-                raise UsageError(f"{name} must be a finite number above 0, got {value}")
+                least = "of 0 or more" if field.name in self.may_be_zero else "above 0"
+                raise UsageError(f"{name} must be a finite number {least}, got {value}")
 
     def state_dict(self) -> dict[str, Any]:
         """What the tuner remembers."""
