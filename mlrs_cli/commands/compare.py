@@ -6,11 +6,13 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlrs_cli.commands import options as o
@@ -192,12 +194,20 @@ class Watch:
 
 
 def show(result: dict[str, Any]) -> None:
-    """The summary on stdout, and each schedule's regret on each task."""
+    """The summary on stdout, and each schedule's regret on each task where the terminal is wide enough."""
     from mlrs_cli.report.comparison import summary_table, task_table
 
     title = f"{len(result['tasks'])} tasks, {len(result['seeds'])} seeds"
     tuned = result["tune"] == "grid"
     print_columns(
-        f"regret against the best of the grid, {title}" if tuned else f"test error, {title}", summary_table(result)
+        f"regret against the best of the grid, {title}" if tuned else f"test error, {title}",
+        summary_table(result, brief=not fits(summary_table(result))),
     )
-    print_columns("regret on each task (points)" if tuned else "test error on each task (%)", task_table(result))
+    if fits(task_table(result)):
+        print_columns("regret on each task (points)" if tuned else "test error on each task (%)", task_table(result))
+
+
+def fits(rows: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a table is no wider than stdout."""
+    widths = [max(len(name), *(len(row[name]) for row in rows)) + 3 for name in rows[0]]
+    return sum(widths) + 1 <= Console().width

@@ -17,8 +17,8 @@ LONGEST = 40  # letters of a name in a picture
 MARKED = 5  # schedules that have a colour among the curves
 
 
-def summary_table(result: Mapping[str, Any], where: bool = True) -> list[dict[str, str]]:
-    """One row a schedule, the best first; `where` adds the task of the worst regret."""
+def summary_table(result: Mapping[str, Any], brief: bool = False) -> list[dict[str, str]]:
+    """One row a schedule, the best first; `brief` fits 80 columns."""
     rows = []
     for row in result["summary"]:
         cells = {"schedule": shown(row["schedule"])}
@@ -26,20 +26,16 @@ def summary_table(result: Mapping[str, Any], where: bool = True) -> list[dict[st
             half = "" if row["interval"] is None else f" ± {row['interval']:.2f}"
             cells |= {
                 "mean regret": f"{row['mean_regret']:+.2f}{half}",
-                "worst": f"{row['worst_regret']:+.2f}" + (f" ({row['worst_task']})" if where else ""),
+                "worst": f"{row['worst_regret']:+.2f}" + ("" if brief else f" ({row['worst_task']})"),
                 "within 0.5": f"{row['within']:.0%}",
             }
-        rows.append(
-            {
-                **cells,
-                "error": f"{row['mean_error']:.2f}",
-                "diverged": f"{row['diverged']}/{row['runs']}",
-                "+ forward": f"{row['forward']:.2f}",
-                "+ backward": f"{row['backward']:.2f}",
-                "seconds": f"{row['seconds']:.1f}",
-                "time": f"{row['time']:.2f}",
-            }
-        )
+        if not brief or result["tune"] == "none":
+            cells["error"] = f"{row['mean_error']:.2f}"
+        cells["diverged"] = f"{row['diverged']}/{row['runs']}"
+        if not brief:
+            cells |= {"+ forward": f"{row['forward']:.2f}", "+ backward": f"{row['backward']:.2f}"}
+            cells["seconds"] = f"{row['seconds']:.1f}"
+        rows.append({**cells, "time": f"{row['time']:.2f}"})
     return rows
 
 
