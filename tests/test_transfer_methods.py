@@ -233,7 +233,7 @@ def test_what_a_method_cannot_do_is_said_before_a_folder_is_made(mlrs: Any, word
 
 def test_what_a_tuner_cost_is_said(mlrs: Any) -> None:
     words = f"transfer {SMALL} -q --out"
-    assert "extra passes │ 2.00 forward and 0.00 backward" in mlrs(f"{words} tuned --schedule lrtuner").out
+    assert "2.00 forward and 0.00 backward an update" in mlrs(f"{words} tuned --schedule lrtuner").out
     assert "extra passes" not in mlrs(f"{words} plain --schedule cosine").out
 
 

@@ -36,7 +36,15 @@ def test_a_run_that_diverged_counts_as_guessing(result: dict[str, Any], error: f
 
 
 def row(schedule: str, task: str, regret: float | None, error: float, **more: Any) -> dict[str, Any]:
-    plain = {"diverged": 0, "updates": 10, "extra_forward": 5.0, "extra_backward": 0.0, "time": 1.0, "errors": [error]}
+    plain = {
+        "diverged": 0,
+        "updates": 10,
+        "extra_forward": 5.0,
+        "extra_backward": 0.0,
+        "seconds": 2.0,
+        "time": 1.0,
+        "errors": [error],
+    }
     return {
         "schedule": schedule,
         "task": task,
