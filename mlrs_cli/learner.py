@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -16,14 +16,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
-from mlrs_cli.direction import direction, mean_gradient, penalised_gradient
 from mlrs_cli.errors import UsageError
 from mlrs_cli.optimizers import make_optimizer
+from mlrs_cli.questions import Questions
 from mlrs_cli.settings import RunSettings
-from mlrs_cli.tangent import Tangent, carried
+from mlrs_cli.tangent import Tangent
 from mlrs_cli.tasks.images import Batch, Shard, Split
 from mlrs_cli.tasks.task import Task
 
@@ -33,12 +32,11 @@ TEST_BATCH = 512
 CALIBRATION = 50  # batches over which BatchNorm's statistics are taken for averaged weights
 
 
-class Learner:
+class Learner(Questions):
     """Model, optimizer and position in the data.
 
-    One update is `forward_backward()`, any number of questions (the `Probe` of `mlrs_cli.schedules.contract`), then
-    `update(lr)`. Parameter groups keep the ratios of the learning rates they were built with. What questions cost is
-    counted in `extra_forward` and `extra_backward`, in passes over as many images as one update sees.
+    One update is `forward_backward()`, any number of questions (`mlrs_cli.questions`), then
+    `update(lr)`. Parameter groups keep the ratios of the learning rates they were built with.
 
     Args:
         task: what is trained.
@@ -101,11 +99,6 @@ class Learner:
             )
         return min(whole, self.settings.limit_batches or whole)
 
-    @property
-    def images_per_update(self) -> int:
-        """Images that one update sees, over all processes."""
-        return self.batch_size * self.shard.world * self.micro
-
     def next_batches(self) -> list[Batch]:
         """The batches of this update: one, or one per accumulation step."""
         epoch, update = divmod(self.step, self.updates_per_epoch)
@@ -143,162 +136,6 @@ class Learner:
                 group["lr"] = lr * ratio
         self.optimizer.step()
         self.step += 1
-
-    @contextlib.contextmanager
-    def displaced(self, lr: float) -> Iterator[list[Tensor]]:
-        """Weights as this update with `lr` would leave them; yields its direction. Weights and buffers come back bit for bit."""
-        moves = direction(self.raw_optimizer)
-        if any(r != 1 for r in self.ratios):
-            moves = [d * r for d, r in zip(moves, self.ratio_of_each, strict=True)]
-        weights = [p.detach().clone() for p in self.params]
-        with self.buffers_kept():
-            with torch.no_grad():
-                torch._foreach_add_(self.params, moves, alpha=-lr)
-            try:
-                yield moves
-            finally:
-                with torch.no_grad():
-                    torch._foreach_copy_(self.params, weights)
-
-    @property
-    def ratio_of_each(self) -> list[float]:
-        """Each parameter's factor on the learning rate."""
-        return [
-            r for group, r in zip(self.raw_optimizer.param_groups, self.ratios, strict=True) for _ in group["params"]
-        ]
-
-    @contextlib.contextmanager
-    def buffers_kept(self) -> Iterator[None]:
-        """Put the model's buffers, BatchNorm's statistics among them, back when the block ends."""
-        buffers = [b.clone() for b in self.raw_model.buffers()]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for b, kept in zip(self.raw_model.buffers(), buffers, strict=True):
-                    b.copy_(kept)
-
-    def draws_kept(self) -> contextlib.AbstractContextManager[None]:
-        """Put the random generators back when the block ends: a question changes no later dropout mask."""
-        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
-
-    @contextlib.contextmanager
-    def same_draws(self) -> Iterator[None]:
-        """The random draws of this update's forward pass again, for the same dropout masks."""
-        with self.draws_kept():
-            torch.set_rng_state(self.random_before)
-            if self.device_random is not None:
-                torch.cuda.set_rng_state(self.device_random)
-            yield
-
-    def count(self, images: int, forward: int = 1, backward: int = 0) -> None:
-        """Note passes over so many images of this process that a plain update would not take."""
-        share = images * self.shard.world / self.images_per_update
-        self.extra_forward += forward * share
-        self.extra_backward += backward * share
-
-    def loss_after(self, lr: float) -> float:
-        """Loss of this update's batch if the update were taken with `lr`; call between `forward_backward` and `update`."""
-        with self.displaced(lr), torch.no_grad(), self.same_draws():
-            total = sum(self.task.train_loss(self.raw_model(x), y) for x, y in self.current)
-        self.count(self.batch_size * self.micro)
-        return float(self.mean(total / self.micro))
-
-    def losses_after(self, rates: Sequence[float], batches: int) -> list[float]:
-        """Mean loss of the same `batches` other training batches if the update were taken with each of the rates.
-
-        The batches are drawn by the update's number, apart from the order of training.
-        """
-        epoch = 10**9 + self.step  # an order that no epoch of training has
-        drawn = self.data.train_batches("train", self.batch_size, self.settings.seed, epoch, 0, self.shard)
-        chosen = list(islice(drawn, batches))
-        out = []
-        for rate in rates:
-            with self.displaced(rate), torch.no_grad(), self.same_draws():
-                total = sum(self.task.train_loss(self.raw_model(x), y) for x, y in chosen)
-            out.append(float(self.mean(total / len(chosen))))
-        self.count(self.batch_size * len(chosen) * len(out))
-        return out
-
-    def descent(self) -> float:
-        """⟨ĝ, d⟩ of this update: ĝ the optimizer's running mean of the gradient, d its direction."""
-        moves = direction(self.raw_optimizer)
-        return inner(mean_gradient(self.raw_optimizer, self.step), moves, self.ratio_of_each)
-
-    def carry_tangent(self, lr: float, decay: float, keep_gradient: bool = False) -> None:
-        """Take Z over this update, see `mlrs_cli.tangent`; call between `forward_backward` and `update`."""
-        if decay and self.settings.grad_clip:
-            raise UsageError("this schedule differentiates through the update and cannot through --grad-clip: drop one")
-        self.tangent = carried(
-            self.raw_optimizer, self.tangent, self.curvature, lr, decay, self.ratio_of_each, keep_gradient
-        )
-
-    def curvature(self, vectors: list[Tensor]) -> list[Tensor]:
-        """Hessian of this update's loss times `vectors`, by differentiating twice; weights and buffers stay.
-
-        Attention is computed in its plain form: torch's fused ones have no second derivative.
-        """
-        out = [torch.zeros_like(v) for v in vectors]
-        with self.buffers_kept(), self.same_draws(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            for x, y in self.current:
-                loss = self.task.train_loss(self.raw_model(x), y) / self.micro
-                grads = torch.autograd.grad(loss, self.params, create_graph=True, allow_unused=True)
-                pairs = [(g, v) for g, v in zip(grads, vectors, strict=True) if g is not None]
-                product = torch.stack([(g * v).sum() for g, v in pairs]).sum()
-                turns = torch.autograd.grad(product, self.params, allow_unused=True)
-                for total, turn in zip(out, turns, strict=True):
-                    if turn is not None:
-                        total += turn
-        self.count(self.batch_size * self.micro, forward=1, backward=2)
-        return [self.mean(total) for total in out]
-
-    def train_slope(self) -> float:
-        """⟨∇L(w), Z⟩ on this update's batch; 0 before Z was first carried."""
-        return inner(penalised_gradient(self.raw_optimizer), self.tangent.weights) if self.tangent else 0.0
-
-    def validation_slopes(self) -> tuple[float, float]:
-        """(⟨∇L_val(w), Z⟩, ⟨∇L_val(w), kept gradient⟩) on the next held-out batch, BatchNorm in training mode."""
-        x, y = self.next_meta_batch(getattr(self.settings, "meta_batch_size", self.batch_size))
-        with self.buffers_kept(), self.draws_kept():
-            loss = self.task.train_loss(self.raw_model(x), y)
-            grads = torch.autograd.grad(loss, self.params, allow_unused=True)
-        self.count(len(y), forward=1, backward=1)
-        filled = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, self.params, strict=True)]
-        along, agreement = 0.0, 0.0
-        if self.tangent:
-            along = inner(filled, self.tangent.weights)
-            agreement = inner(filled, self.tangent.gradient) if self.tangent.gradient else 0.0
-        return float(self.mean(along)), float(self.mean(agreement))
-
-    def meta_slope(self, lr: float) -> float:
-        """⟨∇L_meta(w − lr·d), d⟩ on the next held-out batch, BatchNorm in training mode.
-
-        The one-step meta-gradient of any schedule α(θ) follows as −slope · ∂α/∂θ, with no graph through the update.
-        """
-        size = getattr(self.settings, "meta_batch_size", self.batch_size)
-        x, y = self.next_meta_batch(size)
-        with self.displaced(lr) as moves, self.draws_kept():
-            loss = self.task.train_loss(self.raw_model(x), y)
-            grads = torch.autograd.grad(loss, self.params, allow_unused=True)
-            exact = torch.float32 if self.device.type == "mps" else torch.float64
-            slope = sum((g * d).sum(dtype=exact) for g, d in zip(grads, moves, strict=True) if g is not None)
-        self.count(len(y), forward=1, backward=1)
-        return float(self.mean(slope))
-
-    def next_meta_batch(self, size: int) -> Batch:
-        """The next batch of the held-out split, augmented like training data, in an order of its own."""
-        count = self.data.count("validation")
-        size = min(size, count // self.shard.world)
-        if size < 1:
-            raise UsageError(f"meta-training needs held-out examples, and the set holds {count} out: raise --meta-size")
-        epoch, number = divmod(self.meta_step, count // (size * self.shard.world))
-        self.meta_step += 1
-        return next(self.data.train_batches("validation", size, self.settings.seed, epoch, number, self.shard))
-
-    def validation_loss(self) -> float:
-        """Mean loss over the held-out split."""
-        self.count(-(-self.data.count("validation") // self.shard.world))
-        return self.evaluate("validation")[0]
 
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
@@ -395,16 +232,6 @@ class Learner:
         self.tangent = Tangent(**state["tangent"]).to(self.device) if state.get("tangent") else None
         self.batches = None
         set_random_state(state["random"][self.shard.rank])
-
-
-def inner(a: Sequence[Tensor], b: Sequence[Tensor], factors: Sequence[float] | None = None) -> float:
-    """Inner product of two lists of tensors, summed in float64; with a factor on each pair."""
-    total = 0.0
-    for i, (x, y) in enumerate(zip(a, b, strict=True)):
-        total += float((x * y).sum(dtype=torch.float32 if x.device.type == "mps" else torch.float64)) * (
-            factors[i] if factors else 1.0
-        )
-    return total
 
 
 def start_facts(learner: Learner) -> dict[str, Any]:

@@ -19,6 +19,7 @@ FLOORS = [
     {"schedules"},
     {"tasks", "direction", "optimizers"},
     {"tangent"},
+    {"questions"},
     {"learner"},
     {"run", "zoo"},
     {"plan", "train", "adapters"},

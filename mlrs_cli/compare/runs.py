@@ -25,7 +25,16 @@ from mlrs_cli.transfer import find_schedule, identity_of, transfer
 __all__ = ["Job", "code_version", "execute", "make_job", "outcome"]
 
 # What a result depends on; a change elsewhere keeps the runs.
-DECIDING = ("direction.py", "learner.py", "optimizers.py", "settings.py", "tangent.py", "train.py", "transfer.py")
+DECIDING = (
+    "direction.py",
+    "learner.py",
+    "optimizers.py",
+    "questions.py",
+    "settings.py",
+    "tangent.py",
+    "train.py",
+    "transfer.py",
+)
 DECIDING_ROOMS = ("meta", "schedules", "tasks")
 LIBRARIES = {
     "timm:": ("timm",),
