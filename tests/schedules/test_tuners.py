@@ -18,7 +18,8 @@ from unrolled import Run, peek_meta_batch, smooth_learner
 
 from mlrs_cli.direction import direction, mean_gradient
 from mlrs_cli.errors import InterruptedRunError, NotFoundError, UsageError
-from mlrs_cli.learner import Learner, inner
+from mlrs_cli.learner import Learner
+from mlrs_cli.questions import inner
 from mlrs_cli.schedules import Observation, Schedule
 from mlrs_cli.schedules.hd import HD
 from mlrs_cli.schedules.l4 import L4
