@@ -36,13 +36,15 @@ def test_they_answer_at_once_and_without_torch(words: list[str]) -> None:
         "except SystemExit as stop: assert not stop.code\n"
         "sys.exit('torch' in sys.modules or 'huggingface_hub' in sys.modules)\n"
     )
-    seconds = []
+    seconds: dict[str, list[float]] = {script: [], "import numpy, pydantic, rich.table, typer": []}
     for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
-    assert min(seconds) < 0.5
+        for what, times in seconds.items():
+            start = time.perf_counter()
+            done = subprocess.run([sys.executable, "-c", what], capture_output=True, text=True)
+            times.append(time.perf_counter() - start)
+            assert done.returncode == 0, done.stderr
+    answer, least = map(min, seconds.values())
+    assert answer < 2 * least + 0.1  # against what any command must import, so that a slow machine is no failure
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_they_answer_at_once_and_without_torch(words: list[str]) -> None:
     [
         ("zoo show cifar10-resnet81", 3, "did you mean 'cifar10-resnet18'"),
         ("zoo show org/name", 2, "write hub:org/name"),
-        ("zoo show cosine", 2, "hand-made"),
+        ("zoo show cosine", 2, "not an entry of the zoo but a method"),
         ("zoo verify ./nowhere", 3, "no entry in nowhere"),
         ("zoo index nowhere", 3, "no folder nowhere"),
         ("zoo import a.pth --name x", 3, "no file a.pth"),
