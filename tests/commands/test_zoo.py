@@ -44,7 +44,7 @@ def test_they_answer_at_once_and_without_torch(words: list[str]) -> None:
             times.append(time.perf_counter() - start)
             assert done.returncode == 0, done.stderr
     answer, least = map(min, seconds.values())
-    assert answer < 2 * least + 0.1  # against what any command must import, so that a slow machine is no failure
+    assert answer < 3 * least + 0.1  # against what any command must import, so that a slow machine is no failure
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_an_entry_without_curves_needs_one(tmp_path: Path) -> None:
     ("words", "code", "message"),
     [
         ("export cifar10-resnet18 --format onxx", 2, "did you mean 'onnx'"),
-        ("export cosine --format python", 2, "hand-made"),
+        ("export cosine --format python", 2, "no network to write"),
         ("export cifar10-resnet18 --format python --budget 5", 2, "for tables"),
         ("export cifar10-resnet81 --format csv", 3, "did you mean"),
         ("export cifar10-resnet18 --format csv --budget 0", 2, "budget"),
