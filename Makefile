@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AT_ONCE := --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-optional lint bench compare setup clean
 
@@ -18,12 +19,12 @@ demo: $(READY)
 	$(BIN)/mlrs transfer --schedule cifar10-resnet18 --model shufflenet_v2_x0_5 --dataset digits --epochs 30
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 # The parts that need optional libraries, against the real ones.
 test-optional: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,html,lightning,onnx,optax,tensorboard,terminal,transformers]'
-	$(BIN)/python -m pytest tests/adapters tests/export tests/report tests/commands mlrs_cli/adapters
+	$(BIN)/python -m pytest tests/adapters tests/export tests/report tests/commands mlrs_cli/adapters $(AT_ONCE)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -41,7 +42,6 @@ ENTRY := $(PUBLISHED:%=%/config.json)
 RIVALS := cifar10-resnet18,mlr-snet,mlr-scalar,lrtuner,hd,hd:lr=usual,rtho,rtho:lr=usual,marthe,l4,schedule-free,prodigy,d-adaptation
 
 compare: $(READY) $(ENTRY)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,parameter-free]'
 	$(BIN)/mlrs compare --tasks small --schedules $(RIVALS)$(PUBLISHED:%=,./%) --seeds 3 --out docs/results/small
 
 build/mlr-snet-published/config.json: | $(READY)

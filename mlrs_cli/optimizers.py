@@ -26,29 +26,25 @@ def make_optimizer(params: Iterable[Tensor], settings: RunSettings, brought: str
         settings: kind, momentum, weight decay.
         brought: a key of `PACKAGES`, for the `brings` of a schedule.
     """
-    adam = settings.optimizer != "sgd"
-    betas = (settings.momentum or 0.9, 0.999)
-    decay = settings.weight_decay
     if brought is not None:
         require_package(brought)
         with contextlib.redirect_stdout(io.StringIO()):  # their constructors print
-            return parameter_free(brought, params, adam, settings.optimizer == "adamw", betas, decay, settings.momentum)
-    if not adam:
-        return SGD(params, lr=1.0, momentum=settings.momentum, weight_decay=decay)
+            return parameter_free(brought, params, settings)
+    if settings.optimizer == "sgd":
+        return SGD(params, lr=1.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
     kind = Adam if settings.optimizer == "adam" else AdamW
-    return kind(params, lr=1.0, betas=betas, weight_decay=decay)
+    return kind(params, lr=1.0, betas=betas_of(settings), weight_decay=settings.weight_decay)
 
 
-def parameter_free(
-    name: str,
-    params: Iterable[Tensor],
-    adam: bool,
-    decoupled: bool,
-    betas: tuple[float, float],
-    decay: float,
-    momentum: float,
-) -> Optimizer:
+def betas_of(settings: RunSettings) -> tuple[float, float]:
+    """Adam's decay rates of the mean and of the square."""
+    return settings.momentum or 0.9, 0.999
+
+
+def parameter_free(name: str, params: Iterable[Tensor], settings: RunSettings) -> Optimizer:
     """One of the parameter-free optimizers, with its package's defaults."""
+    adam, decoupled = settings.optimizer != "sgd", settings.optimizer == "adamw"
+    betas, momentum, decay = betas_of(settings), settings.momentum, settings.weight_decay
     out: Optimizer
     if name == "schedule-free":
         import schedulefree

@@ -1,6 +1,7 @@
 """What may be asked of a learner between its gradients and its update: the `Probe` of `mlrs_cli.schedules.contract`.
 
-Every question leaves weights, buffers and random generators as they were, and counts what it cost.
+Every question leaves weights, buffers and the random generators (of the CPU and of CUDA) as they were, and counts what it
+cost.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Questions(ABC):
     step: int
     meta_step: int
     current: list[Batch]
+    meta_batches: Iterator[Batch] | None
     random_before: Tensor
     device_random: Tensor | None
     tangent: Tangent | None
@@ -178,7 +180,7 @@ class Questions(ABC):
 
     def validation_slopes(self) -> tuple[float, float]:
         """(⟨∇L_val(w), Z⟩, ⟨∇L_val(w), kept gradient⟩) on the next held-out batch, BatchNorm in training mode."""
-        x, y = self.next_meta_batch(getattr(self.settings, "meta_batch_size", self.batch_size))
+        x, y = self.next_meta_batch()
         with self.buffers_kept(), self.draws_kept():
             loss = self.task.train_loss(self.raw_model(x), y)
             grads = torch.autograd.grad(loss, self.params, allow_unused=True)
@@ -195,8 +197,7 @@ class Questions(ABC):
 
         The one-step meta-gradient of any schedule α(θ) follows as −slope · ∂α/∂θ, with no graph through the update.
         """
-        size = getattr(self.settings, "meta_batch_size", self.batch_size)
-        x, y = self.next_meta_batch(size)
+        x, y = self.next_meta_batch()
         with self.displaced(lr) as moves, self.draws_kept():
             loss = self.task.train_loss(self.raw_model(x), y)
             grads = torch.autograd.grad(loss, self.params, allow_unused=True)
@@ -205,15 +206,22 @@ class Questions(ABC):
         self.count(len(y), forward=1, backward=1)
         return float(self.mean(slope))
 
-    def next_meta_batch(self, size: int) -> Batch:
-        """The next batch of the held-out split, augmented like training data, in an order of its own."""
+    def next_meta_batch(self) -> Batch:
+        """The next batch of the held-out split, augmented like training data, in an order of its own.
+
+        It is as large as the settings say for meta-training, elsewhere as a training batch.
+        """
         count = self.data.count("validation")
-        size = min(size, count // self.shard.world)
+        size = min(getattr(self.settings, "meta_batch_size", self.batch_size), count // self.shard.world)
         if size < 1:
             raise UsageError(f"meta-training needs held-out examples, and the set holds {count} out: raise --meta-size")
         epoch, number = divmod(self.meta_step, count // (size * self.shard.world))
+        if self.meta_batches is None or number == 0:
+            self.meta_batches = self.data.train_batches(
+                "validation", size, self.settings.seed, epoch, number, self.shard
+            )
         self.meta_step += 1
-        return next(self.data.train_batches("validation", size, self.settings.seed, epoch, number, self.shard))
+        return next(self.meta_batches)
 
     def validation_loss(self) -> float:
         """Mean loss over the held-out split."""
@@ -223,9 +231,8 @@ class Questions(ABC):
 
 def inner(a: Sequence[Tensor], b: Sequence[Tensor], factors: Sequence[float] | None = None) -> float:
     """Inner product of two lists of tensors, summed in float64; with a factor on each pair."""
-    total = 0.0
-    for i, (x, y) in enumerate(zip(a, b, strict=True)):
-        total += float((x * y).sum(dtype=torch.float32 if x.device.type == "mps" else torch.float64)) * (
-            factors[i] if factors else 1.0
-        )
-    return total
+    exact = torch.float32 if a[0].device.type == "mps" else torch.float64
+    products = torch.stack([(x * y).sum(dtype=exact) for x, y in zip(a, b, strict=True)])
+    if factors and any(factor != 1 for factor in factors):
+        products *= products.new_tensor(factors)
+    return float(products.sum())  # the one value that a GPU must be waited for

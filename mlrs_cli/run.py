@@ -4,7 +4,7 @@ config.json       the command and the resolved settings
 environment.json  versions, machine, commit
 lr.csv            step, loss, learning rate: one row an update
 metrics.csv       one row an epoch
-last.pt           checkpoint; best.pt: weights at the best validation accuracy
+last.pt           checkpoint; best.pt: weights at the best validation accuracy, or at the end with nothing held out
 summary.json      how it ended
 """
 

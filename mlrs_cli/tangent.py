@@ -63,8 +63,7 @@ def carried(
         keep_gradient: keep this update's gradient.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    moves = direction(optimizer)
-    weights = [d.mul(-r) for d, r in zip(moves, ratios, strict=True)]
+    weights = [d.mul_(-r) for d, r in zip(direction(optimizer), ratios, strict=True)]
     slots: list[Slots] = [{} for _ in params]
     if tangent is not None and decay:
         products = product(tangent.weights)

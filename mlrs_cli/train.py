@@ -14,7 +14,7 @@ import torch
 from mlrs_cli.errors import DivergedError, InterruptedRunError
 from mlrs_cli.learner import Learner
 from mlrs_cli.run import RunFolder
-from mlrs_cli.schedules.contract import Observation, Schedule
+from mlrs_cli.schedules.contract import LARGEST_RATE, Observation, Schedule
 
 __all__ = ["Watch", "train"]
 
@@ -61,7 +61,7 @@ def train(
                 if not math.isfinite(loss):
                     raise diverged(learner, folder, record, f"the training loss of update {learner.step + 1} is {loss}")
                 lr = lr_scale * schedule.lr(Observation(learner.step, budget, loss, learner.num_classes, learner))
-                if not math.isfinite(lr):
+                if not abs(lr) <= LARGEST_RATE:  # a NaN is not, either
                     raise diverged(learner, folder, record, f"the learning rate of update {learner.step + 1} is {lr}")
                 learner.update(lr)
             record.add(loss)
@@ -163,7 +163,7 @@ def diverged(learner: Learner, folder: RunFolder, record: Record, what: str) -> 
 
 
 def measure(learner: Learner, folder: RunFolder, record: Record, lr: float) -> None:
-    """Measure, log, and keep the weights of the best validation accuracy."""
+    """Measure, log, and keep the weights of the best validation accuracy, as they are judged."""
     step = learner.step
     row = {"step": step, "epoch": step / learner.updates_per_epoch, "train_loss": record.loss_sum / record.loss_count}
     splits = [split for split in ("validation", "test") if learner.data.count(split)]
@@ -175,8 +175,9 @@ def measure(learner: Learner, folder: RunFolder, record: Record, lr: float) -> N
         record.metrics = {**row, "lr": lr, "seconds": round(record.seconds, 3)}
         record.loss_sum, record.loss_count = 0.0, 0
         folder.log_epoch(record.metrics)
-        if row.get("validation_accuracy", -1.0) > record.best:
-            record.best = row["validation_accuracy"]
+        score = row.get("validation_accuracy", float(step))  # with nothing held out the last weights are the best
+        if score > record.best:
+            record.best = score
             folder.save("best.pt", learner.raw_model.state_dict())
 
 

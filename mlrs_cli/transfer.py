@@ -113,6 +113,10 @@ def check_needs(name: str, schedule: Schedule, settings: TransferSettings) -> No
         raise UsageError(
             f"'{name}' finds its own rate, which --lr-scale {settings.lr_scale:g} would undo: drop the flag"
         )
+    if (
+        name in TUNERS and settings.precision == "fp16"
+    ):  # its scaler lets infinite gradients through, and skips the update
+        raise UsageError(f"'{name}' looks at gradients that --precision fp16 spoils now and then: use bf16")
     if schedule.through_updates and settings.grad_clip:
         raise UsageError(f"'{name}' differentiates through updates, and cannot through --grad-clip: drop the flag")
     if schedule.needs_validation and settings.validation_size == 0:
@@ -123,7 +127,14 @@ def make_learner(resolved: Resolved, settings: TransferSettings, download: bool 
     """The learner of the settings, with the optimizer that the schedule brings if it brings one."""
     task = build_task(settings, download)
     brought = resolved.schedule.brings
-    return Learner(task, settings, make_optimizer(task.model.parameters(), settings, brought) if brought else None)
+    optimizer = make_optimizer(task.model.parameters(), settings, brought) if brought else None
+    learner = Learner(task, settings, optimizer)
+    if resolved.schedule.needs_validation and learner.data.count("validation") < learner.shard.world:
+        raise UsageError(
+            f"'{settings.schedule}' looks at held-out examples, and {learner.data.count('validation')} of "
+            f"'{settings.dataset}' are held out: raise --validation-size"
+        )
+    return learner
 
 
 def identity_of(resolved: Resolved, factor: float) -> dict[str, Any]:

@@ -140,3 +140,18 @@ def test_memory_stays_flat_over_meta_steps(learner: Any) -> None:
         trained.update(0.1)
         counts.append(tensors())
     assert counts[-1] == counts[1]
+
+
+def test_held_out_batches_follow_their_own_order_over_epochs_and_resumes(learner: Any) -> None:
+    made = learner(validation_size=80, batch_size=32)  # two batches an epoch
+    seed = made.settings.seed
+    expected = [batch for epoch in range(3) for batch in made.data.train_batches("validation", 32, seed, epoch)]
+    assert len(expected) == 6
+    for number, (x, y) in enumerate(expected):
+        if number == 3:  # within an epoch
+            state = made.state_dict()
+            made.next_meta_batch()
+            made.load_state_dict(state)
+        got = made.next_meta_batch()
+        assert torch.equal(got[0], x)
+        assert torch.equal(got[1], y)

@@ -61,7 +61,7 @@ def test_the_carried_derivative_is_the_one_through_the_whole_run(settings: Any, 
     close([p.detach() for p in learner.params], [w.detach() for w in run.weights.values()], 1e-10)
     assert learner.tangent is not None
     close(learner.tangent.weights, run.tangents())
-    batch = peek_meta_batch(learner, 24)
+    batch = peek_meta_batch(learner)
     along, agreement = learner.validation_slopes()
     assert along == pytest.approx(run.slope(batch), rel=1e-6)
     here = {k: w.requires_grad_(True) for k, w in copies(learner).items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlrs_cli.errors import UsageError
+from mlrs_cli.errors import DivergedError, UsageError
 from mlrs_cli.optimizers import PACKAGES
 from mlrs_cli.plan import Plan
 from mlrs_cli.run import read_run
@@ -17,6 +17,7 @@ from mlrs_cli.schedules.conversion import rate_factor
 from mlrs_cli.schedules.gamma import gamma
 from mlrs_cli.schedules.named import LEARNED_ONLINE, TUNERS
 from mlrs_cli.schedules.parameter_free import PARAMETER_FREE
+from mlrs_cli.tasks.task import build_task
 from mlrs_cli.transfer import find_schedule, transfer
 from mlrs_cli.zoo.bundled import bundled_folder
 
@@ -241,3 +242,25 @@ def test_lr_scale_reaches_what_is_learned_online(settings: Any) -> None:
     resolved, factor = find_schedule(settings(schedule="mlr-scalar", lr_scale=0.5, momentum=0.9))
     assert factor == 1
     assert resolved.schedule.scale == pytest.approx(0.05)  # type: ignore[attr-defined]
+
+
+def test_a_rate_beyond_what_a_weight_can_hold_is_divergence(transferred: Any) -> None:
+    with pytest.raises(DivergedError, match=r"the learning rate of update 2 is .*e\+"):
+        transferred("hd:beta=1e300")
+
+
+@pytest.mark.parametrize("name", TUNERS)
+def test_gradients_of_fp16_are_refused(settings: Any, name: str) -> None:
+    with pytest.raises(UsageError, match="fp16 spoils"):
+        find_schedule(settings(schedule=name, precision="fp16"))
+
+
+@pytest.mark.parametrize("name", ["rtho", "marthe", *LEARNED_ONLINE])
+def test_a_split_without_an_image_is_refused_before_the_run(
+    transferred: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    empty = build_task(settings(validation_size=0))
+    monkeypatch.setattr("mlrs_cli.transfer.build_task", lambda *words: empty)
+    with pytest.raises(UsageError, match="0 of 'digits' are held out: raise --validation-size"):
+        transferred(name)
+    assert not Path("run").exists()

@@ -113,8 +113,9 @@ class Run:
         return float(torch.autograd.grad(loss, self.change, retain_graph=True)[0])
 
 
-def peek_meta_batch(learner: Learner, size: int) -> Batch:
+def peek_meta_batch(learner: Learner) -> Batch:
     """The held-out batch that the next question gets."""
-    batch = learner.next_meta_batch(size)
+    batch = learner.next_meta_batch()
     learner.meta_step -= 1
+    learner.meta_batches = None
     return batch

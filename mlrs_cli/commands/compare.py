@@ -8,15 +8,13 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlrs_cli.commands import options as o
-from mlrs_cli.commands.display import Display, note, print_columns, print_json, print_table
+from mlrs_cli.commands.display import Bar, note, print_columns, print_json, print_table
 from mlrs_cli.errors import UsageError
 
 __all__ = ["EXAMPLES", "command"]
@@ -91,25 +89,30 @@ def command(
         raise UsageError(f"--tune {tune}: write grid or none")
     part = parse_shard(shard)
     os.environ.pop("RANK", None)  # parts are equals: each says how far it is, and what went wrong
-    from mlrs_cli.compare.compare import Comparison, all_schedules, compare, describe, with_always, write_report
+    from mlrs_cli.compare.compare import Comparison, all_schedules, compare, describe, ready, with_always, write_report
     from mlrs_cli.compare.pool import default_jobs
     from mlrs_cli.compare.tasks import load_tasks
     from mlrs_cli.report.comparison import draw_curves, draw_regret, markdown
 
-    names = all_schedules() if schedules is None else split_names(schedules)
+    each = load_tasks(tasks, device, data_dir)
+    names, left_out = all_schedules(each) if schedules is None else (split_names(schedules), {})
+    for name, reason in left_out.items():
+        note(f"left out: {name}; {reason}", quiet or as_json)
     root = Path(os.environ.get("MLRS_CACHE") or "~/.cache/mlrs") / "compare" if cache is None else cache
     what = Comparison(
-        tasks=load_tasks(tasks, device, data_dir),
+        tasks=each,
         schedules=with_always(names),
         seeds=seeds,
         tune="grid" if tune == "grid" else "none",
         cache=root.expanduser(),
-        processes=jobs or default_jobs(),
+        processes=jobs or default_jobs(task.run("fixed", 0).device for task in each),
         shard=part,
     )
     if dry_run:
         print_json(describe(what)) if as_json else print_table("would compare", describe(what))
         return
+    if part[1] == 1:
+        ready(out)
     try:
         with Watch(quiet or as_json, f"part {part[0]} of {part[1]}: " if part[1] > 1 else "") as watch:
             result = compare(what, watch.told)
@@ -156,38 +159,18 @@ def parse_shard(text: str | None) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-class Watch:
+class Watch(Bar):
     """A bar over the runs where stderr is a terminal, a line every twentieth of them elsewhere, nothing when quiet."""
 
     def __init__(self, quiet: bool, part: str) -> None:
-        self.console = Display(quiet).console
-        self.quiet, self.part, self.shown = quiet, part, 0
-        self.bar: Progress | None = None
-
-    def __enter__(self) -> Watch:
-        if not self.quiet and self.console.is_terminal:
-            columns = [
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            ]
-            self.bar = Progress(*columns, console=self.console, transient=True)
-            self.bar.add_task("runs", total=None)
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar:
-            self.bar.stop()
+        super().__init__(quiet)
+        self.part, self.shown = part, 0
 
     def told(self, done: int, total: int, job: Any) -> None:
         """One more run has ended."""
-        words = f"{job.task}  {job.schedule}  seed {job.seed}"
+        words = f"{job.task}  {job.label}  seed {job.seed}"
         if self.bar:
-            self.bar.update(self.bar.tasks[0].id, total=total, completed=done, description=words)
+            self.bar.update(self.task, total=total, completed=done, description=words)
         elif not self.quiet and (done == total or 20 * done // total != self.shown):
             self.shown = 20 * done // total
             self.console.print(f"{self.part}{done}/{total} runs, the last: {words}", soft_wrap=True, markup=False)

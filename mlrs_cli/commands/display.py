@@ -6,43 +6,49 @@ import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from mlrs_cli.commands.options import main_process
 from mlrs_cli.files import json_text
 
-__all__ = ["Display", "note", "print_columns", "print_json", "print_table"]
+if TYPE_CHECKING:  # in typing from Python 3.11
+    from typing_extensions import Self
+
+__all__ = ["Bar", "Display", "note", "print_columns", "print_json", "print_table"]
 
 
-class Display:
-    """Shows a run: a bar where stderr is a terminal, one line an epoch everywhere, nothing when quiet.
+class Bar:
+    """A bar on stderr while its context lasts, where that is a terminal and not quiet; what moves it, a subclass says.
 
     Args:
         quiet: show nothing.
-        images_per_update: for the images/s of the bar; 0 leaves them out.
     """
+
+    columns: tuple[ProgressColumn, ...] = ()
 
     def __init__(self, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.quiet = quiet or not main_process()
+        self.quiet = quiet
         self.bar: Progress | None = None
         self.task = TaskID(0)
-        self.images, self.budget = 0, 0
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         if not self.quiet and self.console.is_terminal:
-            columns = [
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f}  lr {task.fields[lr]:.4g}  {task.fields[rate]:,.0f} images/s"),
-                TimeRemainingColumn(),
-            ]
+            before, after = (TextColumn("{task.description}", markup=False), BarColumn()), TimeRemainingColumn()
+            columns = (*before, MofNCompleteColumn(), *self.columns, after)
             self.bar = Progress(*columns, console=self.console, refresh_per_second=4, transient=True)
             self.task = self.bar.add_task("starting", total=None, loss=float("nan"), lr=float("nan"), rate=0.0)
             self.bar.start()
@@ -53,6 +59,20 @@ class Display:
     ) -> None:
         if self.bar:
             self.bar.stop()
+
+
+class Display(Bar):
+    """Shows a run: a bar where stderr is a terminal, one line an epoch everywhere, nothing when quiet.
+
+    Args:
+        quiet: show nothing.
+    """
+
+    columns = (TextColumn("loss {task.fields[loss]:.4f}  lr {task.fields[lr]:.4g}  {task.fields[rate]:,.0f} images/s"),)
+
+    def __init__(self, quiet: bool) -> None:
+        super().__init__(quiet or not main_process())
+        self.images, self.budget = 0, 0
 
     def watch(self, facts: dict[str, Any]) -> None:
         """Take the facts of the start, an update or an epoch."""
@@ -107,7 +127,7 @@ def print_columns(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows of the same keys on stdout."""
     table = Table(title=plain(title), title_justify="left")
     for name in rows[0] if rows else ():
-        table.add_column(name, overflow="fold")
+        table.add_column(plain(name), overflow="fold")
     for row in rows:
         table.add_row(*(plain(value) for value in row.values()))
     Console(highlight=False).print(table if rows else f"{title}: none")

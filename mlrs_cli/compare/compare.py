@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ from mlrs_cli.compare.pool import run_all
 from mlrs_cli.compare.regret import error_of, regret, spread, summarise
 from mlrs_cli.compare.runs import Job, code_version, make_job, outcome
 from mlrs_cli.compare.tasks import CompareTask
-from mlrs_cli.environment import environment
 from mlrs_cli.errors import MLRSError, UsageError
 from mlrs_cli.files import write_json, write_text
 from mlrs_cli.labels import shown
-from mlrs_cli.schedules.named import LEARNED_ONLINE, TUNERS
+from mlrs_cli.schedules.named import LEARNED_ONLINE, NAMED, TUNERS
 from mlrs_cli.schedules.parameter_free import PARAMETER_FREE
+from mlrs_cli.transfer import find_schedule
 from mlrs_cli.zoo.bundled import bundled_index
 
-__all__ = ["ALWAYS", "Comparison", "all_schedules", "compare", "describe", "with_always", "write_report"]
+__all__ = ["ALWAYS", "Comparison", "all_schedules", "compare", "describe", "ready", "with_always", "write_report"]
 
 ALWAYS = ("cosine", "linear", "fixed")
 USUAL_TOO = ("hd:lr=usual", "rtho:lr=usual")  # as MLR-SNet's paper starts them
@@ -55,15 +56,21 @@ class Comparison:
     shard: tuple[int, int] = (0, 1)
 
 
-def all_schedules() -> list[str]:
-    """Everything that can be compared without a word more: the zoo's entries, tuners, and methods whose package is here."""
-    from importlib.util import find_spec
+def all_schedules(tasks: Sequence[CompareTask]) -> tuple[list[str], dict[str, str]]:
+    """Everything that can be compared without a word more: the zoo's entries and all methods.
 
-    from mlrs_cli.optimizers import PACKAGES
-
-    here = [name for name in PARAMETER_FREE if find_spec(PACKAGES[name])]
+    Returns:
+        References that every task can take, and why the others were left out: a package is not installed, say.
+    """
     entries = dict.fromkeys(row.name for row in bundled_index().entries)
-    return [*entries, *LEARNED_ONLINE, *TUNERS, *USUAL_TOO, *here]
+    left_out: dict[str, str] = {}
+    names = [*entries, *LEARNED_ONLINE, *TUNERS, *USUAL_TOO, *PARAMETER_FREE]
+    for name, task in itertools.product(names, tasks):
+        try:
+            find_schedule(task.run(name, 0))
+        except UsageError as error:
+            left_out.setdefault(name, str(error))
+    return [name for name in names if name not in left_out], left_out
 
 
 def with_always(schedules: Sequence[str]) -> list[str]:
@@ -85,7 +92,6 @@ def compare(what: Comparison, told: Told = lambda done, total, job: None) -> dic
         UsageError: nothing to compare.
         MLRSError: a run failed.
     """
-    environment()  # the commit that begins, not one that is made meanwhile
     jobs, tuning = first_jobs(what)
     run_missing([*jobs, *flat(tuning)], what, told)
     finals: dict[str, list[list[Job]]] = {}
@@ -93,7 +99,7 @@ def compare(what: Comparison, told: Told = lambda done, total, job: None) -> dic
         if any(outcome(job) is None for job in tuning[task.name]):
             continue  # another shard has it
         best = sorted(tuning[task.name], key=lambda job: validation_rank([job]))[:FINALISTS]
-        finals[task.name] = [[make_job(task, b.schedule, s, what.cache) for s in range(what.seeds)] for b in best]
+        finals[task.name] = [[make_job(task, b.label, s, what.cache) for s in range(what.seeds)] for b in best]
     run_missing([job for part in finals.values() for seeds in part for job in seeds], what, told)
     return report(what, jobs, tuning, finals) if what.shard[1] == 1 else None
 
@@ -195,9 +201,7 @@ def report(
     tasks, rows, tried = [], [], []
     for task in what.tasks:
         own = [job for job in jobs if job.task == task.name]
-        by_schedule = {
-            name: [job for job in own if job.schedule == name] for name in dict.fromkeys(j.schedule for j in own)
-        }
+        by_schedule = {name: [job for job in own if job.label == name] for name in dict.fromkeys(j.label for j in own)}
         best = min(finals[task.name], key=validation_rank) if tuning else None
         tasks.append(task_row(task, own, best, len(tuning.get(task.name, ()))))
         pace = pace_of(by_schedule["cosine"])
@@ -205,7 +209,7 @@ def report(
         tried += distinct([*tuning.get(task.name, ()), *(job for seeds in finals.get(task.name, ()) for job in seeds)])
     return {
         "date": datetime.date.today().isoformat(),
-        "environment": environment(),
+        "environment": merged([result_of(job)["environment"] for job in (*jobs, *tried)]),
         "machines": sorted({result_of(job)["machine"] for job in (*jobs, *tried)}),
         "code": code_version(),
         "seeds": list(range(what.seeds)),
@@ -218,6 +222,19 @@ def report(
     }
 
 
+def merged(environments: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What runs were made with; where they differ, all that there was.
+
+    >>> merged([{"torch": "2.14", "cores": 1}, {"torch": "2.15", "cores": 1}])
+    {'torch': '2.14 / 2.15', 'cores': 1}
+    """
+    out = {}
+    for name in dict.fromkeys(name for each in environments for name in each):
+        found = list(dict.fromkeys(each[name] for each in environments if each.get(name) is not None))
+        out[name] = found[0] if len(found) == 1 else " / ".join(sorted(map(str, found))) or None
+    return out
+
+
 def task_row(task: CompareTask, jobs: Sequence[Job], best: Sequence[Job] | None, tried: int) -> dict[str, Any]:
     """A task, and the tuned rival on it."""
     facts = {k: v for k, v in task.settings.items() if k not in ("device", "data_dir", "evaluate_every")}
@@ -227,12 +244,12 @@ def task_row(task: CompareTask, jobs: Sequence[Job], best: Sequence[Job] | None,
     results = [result_of(job) for job in best]
     errors = [error_of(result) for result in results]
     tuned = {
-        "schedule": best[0].schedule,
+        "schedule": best[0].label,
         "errors": errors,
         "error": statistics.fmean(errors),
         "std": spread(errors),
         "diverged": sum(result["status"] == "diverged" for result in results),
-        "on_edge": on_edge(best[0].schedule, best[0].settings.optimizer),
+        "on_edge": on_edge(best[0].label, best[0].settings.optimizer),
         "tried": tried,
         "curve": mean_curve(results),
     }
@@ -246,10 +263,12 @@ def schedule_row(jobs: Sequence[Job], best: Sequence[Job] | None, pace: float) -
     tuned = [error_of(result_of(job)) for job in best] if best else None
     mean, half = regret(errors, tuned) if tuned else (None, None)
     names = ("updates", "extra_forward", "extra_backward")
+    method = jobs[0].settings.schedule.partition(":")[0]
     return {
         "task": jobs[0].task,
-        "schedule": jobs[0].schedule,
-        "label": shown(jobs[0].schedule),
+        "schedule": jobs[0].label,
+        "label": shown(jobs[0].label),
+        "held_out": method in LEARNED_ONLINE or (method in NAMED and NAMED[method].needs_validation),
         "errors": errors,
         "error": statistics.fmean(errors),
         "std": spread(errors),
@@ -293,12 +312,24 @@ def run_row(job: Job, role: str, what: Comparison) -> dict[str, Any]:
     return {
         "task": job.task,
         "role": role,
-        "schedule": shown(job.schedule),
+        "schedule": shown(job.label),
         "seed": job.seed,
         **{name: result[name] for name in names},
         "test_error": round(error_of(result), 4),
         "run": job.path.relative_to(what.cache).as_posix(),
     }
+
+
+def ready(folder: Path) -> None:
+    """Make the folder of a report, before the work that is to end there.
+
+    Raises:
+        UsageError: something else has that name, or it may not be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {folder} cannot be made a folder ({error.strerror}): name another") from None
 
 
 def write_report(result: dict[str, Any], folder: Path) -> None:

@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from mlrs_cli.compare.runs import Job, execute
+from filelock import FileLock
+
+from mlrs_cli.compare.runs import Job, best_device, execute
 from mlrs_cli.errors import InterruptedRunError, MLRSError
 from mlrs_cli.tasks.datasets import load_dataset
 
@@ -30,11 +32,13 @@ def cores() -> list[int]:
     return every[place::beside] or every
 
 
-def default_jobs() -> int:
-    """One run per core; on a machine with a GPU one at a time."""
-    import torch
+def default_jobs(devices: Iterable[str]) -> int:
+    """One run per core where all take place on the CPU, else one at a time.
 
-    return 1 if torch.cuda.is_available() else len(cores())
+    >>> default_jobs(["cpu", "cuda"])
+    1
+    """
+    return len(cores()) if {best_device() if d == "auto" else d for d in devices} == {"cpu"} else 1
 
 
 def run_all(jobs: Sequence[Job], processes: int, told: Callable[[Job], None]) -> None:
@@ -51,8 +55,11 @@ def run_all(jobs: Sequence[Job], processes: int, told: Callable[[Job], None]) ->
     """
     if not jobs:
         return
-    for dataset in {(job.settings.dataset, job.settings.data_dir, job.settings.image_size) for job in jobs}:
-        load_dataset(*dataset)  # so that a set that must be fetched is fetched once
+    cache = jobs[0].path.parents[1]
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "data.lock"):  # so that a set that must be fetched is fetched once, by one of all parts
+        for dataset in {(job.settings.dataset, job.settings.data_dir, job.settings.image_size) for job in jobs}:
+            load_dataset(*dataset)
     context = multiprocessing.get_context("spawn")
     places: Any = context.Queue()
     own, workers = cores(), min(processes, len(jobs))
@@ -90,7 +97,7 @@ def named(job: Job, processes: int) -> Iterator[None]:
         way = f"use fewer --jobs than {processes}" if processes > 1 else "use a smaller batch or model"
         raise MLRSError(f"a process of the comparison died, perhaps for want of memory: {way}") from None
     except Exception as error:
-        where = f"schedule '{job.schedule}' on task '{job.task}', seed {job.seed}"
+        where = f"schedule '{job.label}' on task '{job.task}', seed {job.seed}"
         kind = type(error) if isinstance(error, MLRSError) else MLRSError
         name = "" if isinstance(error, MLRSError) else f"{type(error).__name__}: "
         raise kind(f"{where}: {name}{error}") from error

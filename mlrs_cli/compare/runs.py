@@ -15,14 +15,15 @@ from typing import Any
 from filelock import FileLock
 
 from mlrs_cli.compare.tasks import CompareTask
-from mlrs_cli.errors import DivergedError
+from mlrs_cli.errors import DivergedError, MLRSError
 from mlrs_cli.optimizers import PACKAGES
 from mlrs_cli.plan import MAY_CHANGE, Plan
 from mlrs_cli.run import whole_lines
 from mlrs_cli.settings import TransferSettings
+from mlrs_cli.tasks.small_models import SMALL_MODELS
 from mlrs_cli.transfer import find_schedule, identity_of, transfer
 
-__all__ = ["Job", "code_version", "execute", "make_job", "outcome"]
+__all__ = ["Job", "best_device", "code_version", "execute", "make_job", "outcome"]
 
 # What a result depends on; a change elsewhere keeps the runs.
 DECIDING = (
@@ -34,13 +35,11 @@ DECIDING = (
     "tangent.py",
     "train.py",
     "transfer.py",
+    "zoo/config.py",
+    "zoo/entry.py",
 )
 DECIDING_ROOMS = ("meta", "schedules", "tasks")
-LIBRARIES = {
-    "timm:": ("timm",),
-    "hf-hub:": ("timm",),
-    "torchvision:": ("torchvision",),
-}  # source of a model → its package
+LIBRARIES = {"timm": "timm", "hf-hub": "timm", "torchvision": "torchvision", "": "torchvision"}  # of a model's source
 DROPPED = ("last.pt", "best.pt")
 
 
@@ -49,7 +48,7 @@ class Job:
     """One run: what, under which label, and where it is kept."""
 
     task: str
-    schedule: str
+    label: str
     seed: int
     settings: TransferSettings
     path: Path
@@ -67,12 +66,18 @@ def code_version() -> str:
 
 
 def make_job(task: CompareTask, schedule: str, seed: int, cache: Path, label: str | None = None) -> Job:
-    """A run and its place in the cache, a hash of all that decides its result.
+    """A run and its place in the cache.
 
     Raises:
         MLRSError: the schedule does not resolve, or its package is missing.
     """
     settings = task.run(schedule, seed)
+    key = key_of(settings)
+    return Job(task.name, label or schedule, seed, settings, cache / key[:2] / key[2:])
+
+
+def key_of(settings: TransferSettings) -> str:
+    """Hash of all that decides the result of a run."""
     resolved, factor = find_schedule(settings)
     brought = resolved.schedule.brings
     what = {
@@ -82,8 +87,7 @@ def make_job(task: CompareTask, schedule: str, seed: int, cache: Path, label: st
         "code": code_version(),
         **surroundings(settings),
     }
-    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return Job(task.name, label or schedule, seed, settings, cache / key[:2] / key[2:34])
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:34]
 
 
 def surroundings(settings: TransferSettings) -> dict[str, Any]:
@@ -92,9 +96,9 @@ def surroundings(settings: TransferSettings) -> dict[str, Any]:
     device = best_device() if settings.device == "auto" else settings.device
     if device != "cpu":
         found["device"] = device
-    for source, packages in LIBRARIES.items():
-        if settings.model.startswith(source):
-            found["packages"] = {name: metadata.version(name) for name in packages}
+    if settings.model not in SMALL_MODELS:
+        package = LIBRARIES.get(settings.model.partition(":")[0] if ":" in settings.model else "", "torchvision")
+        found["packages"] = {package: metadata.version(package)}
     if settings.dataset.startswith("folder:"):
         found["images"] = images_in(settings.dataset.removeprefix("folder:"))
     return found
@@ -120,11 +124,18 @@ def execute(job: Job) -> None:
     """Do a run, or go on with it where it was stopped; weights are not kept. Divergence is a result like any other.
 
     A lock keeps others, on this machine or a shared disk, from the same run; who waited finds it done.
+
+    Raises:
+        MLRSError: what decides the result is no longer what the run is to be kept under.
     """
     job.path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(job.path.with_suffix(".lock")):
         if outcome(job) is not None:
             return
+        if job.path.name != key_of(job.settings)[2:]:
+            raise MLRSError(
+                "the schedule, its data or the source changed after the comparison had begun: give the command again"
+            )
         started = (job.path / "config.json").is_file() and (job.path / "metrics.csv").is_file()
         if not started:
             shutil.rmtree(job.path, ignore_errors=True)
@@ -138,7 +149,7 @@ def execute(job: Job) -> None:
 
 
 def outcome(job: Job) -> dict[str, Any] | None:
-    """Result of a run, None where it has not ended: its summary, number of classes, machine and validation curve."""
+    """Result of a run, None where it has not ended: its summary, number of classes, environment, machine, validation curve."""
     try:
         summary: dict[str, Any] = json.loads((job.path / "summary.json").read_text())
         if summary.get("status") not in ("finished", "diverged"):
@@ -147,7 +158,7 @@ def outcome(job: Job) -> dict[str, Any] | None:
         where = json.loads((job.path / "environment.json").read_text())
         rows = csv.DictReader(whole_lines(job.path / "metrics.csv"))
         curve = [(int(row["step"]), float(row["validation_accuracy"])) for row in rows if row["validation_accuracy"]]
-        machine = f"{where['processor']}, cores of a run: {where['cores']}"
-        return {**summary, "num_classes": config["num_classes"], "machine": machine, "curve": curve}
+        classes, machine = config["num_classes"], f"{where['processor']}, cores of a run: {where['cores']}"
+        return {**summary, "num_classes": classes, "environment": where, "machine": machine, "curve": curve}
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is run anew
         return None

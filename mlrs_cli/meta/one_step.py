@@ -61,7 +61,7 @@ class OneStep(Schedule):
         if not snapshots or list(snapshots) != sorted(set(snapshots)) or not 0 < snapshots[0] <= snapshots[-1] <= 1:
             raise UsageError(f"snapshots must rise within (0, 1], got {', '.join(map(str, snapshots))}")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone, which is what is put back
             self.network = Network(cell)
         if learns == "scalar":
             with torch.no_grad():

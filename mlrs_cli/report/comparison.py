@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlrs_cli.compare.regret import NEAR
 from mlrs_cli.files import write_text
 from mlrs_cli.labels import shown
 from mlrs_cli.report.figures import COLORS, GREY, save
@@ -14,6 +15,7 @@ __all__ = ["draw_curves", "draw_regret", "markdown", "summary_table", "task_tabl
 
 VERSIONS = ("mlrs", "python", "torch", "torchvision", "schedulefree", "prodigyopt", "dadaptation")
 LONGEST = 40  # letters of a name in a picture
+RECONSTRUCTION = " LRTuner is a reconstruction from its abstract, not the authors' code."
 MARKED = 5  # schedules that have a colour among the curves
 
 
@@ -92,6 +94,7 @@ def markdown(result: Mapping[str, Any], path: Path) -> None:
     facts = result["environment"]
     versions = ", ".join(f"{n} {facts[n]}" for n in VERSIONS if facts.get(n))
     seeds = ", ".join(map(str, result["seeds"]))
+    commits = ", ".join(short(text) for text in str(facts["commit"]).split(" / ")) if facts.get("commit") else "none"
     grid = result["tune"] == "grid"
     lines = [
         "# Schedules compared",
@@ -99,23 +102,28 @@ def markdown(result: Mapping[str, Any], path: Path) -> None:
         f"`{result['command']}`",
         "",
         f"{result['date']}; seeds {seeds}; {versions}; {'; '.join(result['machines'])}, {result['processes']} runs at a time; "
-        f"commit {str(facts['commit'])[:12]}, code {result['code'][:12]}.",
+        f"commit {commits}, code {result['code'][:12]}.",
         "",
     ]
     if grid:
         lines += [
-            "Regret: test error of a schedule that nobody tuned minus that of the best of the grid (7 peak rates over 3 "
+            "Regret: test error of a schedule minus that of the best of the grid (7 peak rates over 3 "
             "decades × 4 shapes: the whole grid on the first seed, its best four on every seed, chosen by validation "
             "accuracy), in points, mean over seeds; ± is half of the 95 % interval over seeds, paired, for the schedule that was "
-            "chosen. `within 0.5`: share of the tasks.",
+            "chosen. `within 0.5`: share of the tasks on which the regret is at most 0.5.",
             "",
         ]
     lines += [
         "`error`: mean test error (%), a run that diverged counting as a guess. `+ forward`, `+ backward`: extra passes an "
-        "update. `seconds`: of a run's updates. `time`: of an update, against cosine on the same task. "
-        "Cosine, linear and fixed have the usual rate of "
-        "their optimizer (0.1; Adam and AdamW 0.001), as has `lr=usual`; every other method has its own defaults. LRTuner is "
-        "a reconstruction from its abstract, not the authors' code.",
+        "update, measuring included. `seconds`: of a run's updates, without measuring. `time`: of an update, against cosine "
+        "on the same task. Cosine, linear and fixed have the usual rate of "
+        "their optimizer (0.1; Adam and AdamW 0.001), as has `lr=usual`; what a name does not set is the method's default."
+        + (
+            " The runs are of several machines, whose seconds say little beside each other."
+            if len(result["machines"]) > 1
+            else ""
+        )
+        + (RECONSTRUCTION if any(row["schedule"].startswith("lrtuner") for row in result["rows"]) else ""),
         "",
     ]
     lines += [*as_markdown(summary_table(result)), ""]
@@ -129,8 +137,23 @@ def markdown(result: Mapping[str, Any], path: Path) -> None:
         "",
     ]
     lines += ["![regret](regret.png)", "", "![validation accuracy](curves.png)", ""]
+    learners = dict.fromkeys(row["label"] for row in result["rows"] if row["held_out"])
+    if learners:
+        lines += [
+            f"The validation split, whose accuracy is drawn, is also what {', '.join(learners)} learned from.",
+            "",
+        ]
     lines += ["`results.json` holds all of this, `results.csv` every run."]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def short(commit: str) -> str:
+    """A commit as it is shown.
+
+    >>> short("0123456789abcdef-dirty")
+    '0123456789ab-dirty'
+    """
+    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -163,19 +186,20 @@ def draw_regret(result: Mapping[str, Any], picture: Path) -> Path:
         rows = {row["schedule"]: row for row in result["rows"] if row["task"] == task}
         values = [rows[name]["regret"] if tuned else rows[name]["error"] for name in names]
         color = COLORS[number % len(COLORS)]
-        axes.plot(
-            values, range(len(names)), markers[number % len(markers)], color=color, markersize=5, alpha=0.8, label=task
-        )
+        (dots,) = axes.plot(values, range(len(names)), markers[number % len(markers)], color=color, label=drawn(task))
+        dots.set(markersize=5, alpha=0.8, clip_on=False)
     means = [row["mean_regret"] if tuned else row["mean_error"] for row in result["summary"]]
     axes.plot(means, range(len(names)), "|", color="black", markersize=16, markeredgewidth=2, label="mean")
     if tuned:
-        axes.axvspan(-0.5, 0.5, color=GREY, alpha=0.2, linewidth=0)
         axes.axvline(0, color="black", linewidth=0.6)
         axes.set_xscale("symlog", linthresh=1, linscale=0.6)
+        ends = axes.get_xlim()
+        axes.axvspan(ends[0], NEAR, color=GREY, alpha=0.2, linewidth=0)
+        axes.set_xlim(*ends)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     axes.set_yticks(range(len(names)), [drawn(name) for name in names])
     axes.invert_yaxis()
-    axes.set_xlabel("regret (points of test accuracy); grey: within 0.5" if tuned else "test error (%)")
+    axes.set_xlabel(f"regret (points of test accuracy); grey: at most {NEAR:g}" if tuned else "test error (%)")
     axes.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
@@ -190,7 +214,7 @@ def draw_curves(result: Mapping[str, Any], picture: Path) -> Path:
     tasks = result["tasks"]
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.4, 2.0 * rows + 0.8), layout="constrained")
+    figure = Figure(figsize=(max(2.6 * columns + 0.4, 5.0), 2.0 * rows + 0.8), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     ranked = [row["schedule"] for row in result["summary"]]
     marked = ["cosine", *[name for name in ranked if name != "cosine"][:MARKED]]
@@ -215,7 +239,12 @@ def draw_curves(result: Mapping[str, Any], picture: Path) -> Path:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize="small"
+        handles.values(),
+        handles.keys(),
+        loc="outside upper center",
+        ncols=min(columns + 1, 4),
+        frameon=False,
+        fontsize="small",
     )
     figure.supxlabel("update", fontsize="small")
     figure.supylabel("validation accuracy (%)", fontsize="small")

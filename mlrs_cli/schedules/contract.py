@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Protocol
 
 from mlrs_cli.errors import UsageError
 
-__all__ = ["Observation", "Probe", "Schedule"]
+__all__ = ["LARGEST_RATE", "Observation", "Probe", "Schedule"]
+
+LARGEST_RATE = 3e38  # what a weight of 32 bits can be moved by; a run that asks for more has diverged
 
 
 class Probe(Protocol):

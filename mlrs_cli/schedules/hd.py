@@ -7,20 +7,18 @@ d is the direction of the optimizer's update, so that one line is the paper's SG
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from mlrs_cli.schedules.contract import Observation
-from mlrs_cli.schedules.tuner import Tuner
+from mlrs_cli.schedules.contract import Probe
+from mlrs_cli.schedules.tuner import Hypergradient
 
 __all__ = ["HD"]
 
 
 @dataclass
-class HD(Tuner):
+class HD(Hypergradient):
     """Hypergradient descent. One inner product an update, no extra pass, one more copy of the weights.
-
-    The rule may cross zero and then climbs the loss; here the rate stops at zero, from where it can rise again.
 
     Args:
         start: first learning rate, the paper's α₀.
@@ -30,11 +28,11 @@ class HD(Tuner):
     adam: ClassVar[dict[str, float]] = {"start": 1e-3, "beta": 1e-7}
     start: float = 1e-3
     beta: float = 1e-3
-    rate: float = field(init=False, default=-1.0)
 
-    def lr(self, observation: Observation) -> float:
-        """Learning rate of this update."""
-        probe = observation.ask()
-        self.rate = self.start if self.rate < 0 else max(self.rate - self.beta * probe.train_slope(), 0.0)
-        probe.carry_tangent(self.rate, decay=0.0)
-        return self.rate
+    def slope(self, probe: Probe) -> float:
+        """Of the training loss."""
+        return probe.train_slope()
+
+    def memory(self) -> float:
+        """Nothing: Z is −d, of the last update alone."""
+        return 0.0

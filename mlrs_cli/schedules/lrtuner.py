@@ -29,7 +29,7 @@ def minimiser(lengths: Sequence[float], losses: Sequence[float], least_fit: floa
     Refused are parabolas that are not convex, that do not descend at 0, and that explain less than `least_fit` of the
     losses' variance (R²).
 
-    >>> minimiser([0, 1, 2, 4], [5, 3, 3, 9], 0.99)
+    >>> round(minimiser([0, 1, 2, 4], [5, 3, 3, 9], 0.99), 6)
     1.5
     """
     x, y = np.asarray(lengths, float), np.asarray(losses, float)
@@ -42,7 +42,7 @@ def minimiser(lengths: Sequence[float], losses: Sequence[float], least_fit: floa
     spread = ((y - y.mean()) ** 2).sum()
     if not (k2 > 0 and k1 < 0 and spread > 0 and 1 - (left**2).sum() / spread >= least_fit):
         return None
-    return round(float(-k1 / (2 * k2)), 12)
+    return float(-k1 / (2 * k2))
 
 
 @dataclass
@@ -108,6 +108,6 @@ class LRTuner(Tuner):
         start, *others = losses
         if all(b < a for a, b in zip(losses, others, strict=False)):
             return self.rate * self.growth
-        if not any(loss < start for loss in others):
+        if all(not loss <= start for loss in others):  # also where they are no numbers
             return self.rate / self.growth
         return self.rate

@@ -14,16 +14,15 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from mlrs_cli.schedules.contract import Observation
-from mlrs_cli.schedules.tuner import Tuner
+from mlrs_cli.schedules.contract import Probe
+from mlrs_cli.schedules.tuner import Hypergradient
 
 __all__ = ["MARTHE"]
 
 
 @dataclass
-class MARTHE(Tuner):
-    """MARTHE. Passes as for RTHO, where μ is 0 two backward and one forward less; one more copy of the weights. The rate
-    stops at zero.
+class MARTHE(Hypergradient):
+    """MARTHE. Passes as for RTHO, where μ is 0 two backward and one forward less; one more copy of the weights.
 
     Args:
         start: first learning rate.
@@ -32,23 +31,22 @@ class MARTHE(Tuner):
 
     through_updates: ClassVar[bool] = True
     needs_validation: ClassVar[bool] = True
+    keeps_gradient: ClassVar[bool] = True
     adam: ClassVar[dict[str, float]] = {"start": 1e-3, "beta": 1e-12}
     start: float = 1e-2
     beta: float = 1e-8
-    rate: float = field(init=False, default=-1.0)
+    agreement: float = field(init=False, default=0.0)
     mu: float = field(init=False, default=0.0)
     count: float = field(init=False, default=0.0)
 
-    def lr(self, observation: Observation) -> float:
-        """Learning rate of this update."""
-        probe = observation.ask()
-        if self.rate < 0:
-            self.rate = self.start
-        else:
-            slope, agreement = probe.validation_slopes()
-            self.rate = max(self.rate - self.beta * slope, 0.0)  # in this order a NaN stays one
-            ratio = self.rate / agreement if agreement else 0.0
-            self.count = (self.count if self.mu > 0 else 0.0) + self.mu
-            self.mu = min(max(ratio, 0.0), 1.0) ** (1 / (self.count + 1)) if math.isfinite(ratio) else 0.0
-        probe.carry_tangent(self.rate, decay=self.mu, keep_gradient=True)
-        return self.rate
+    def slope(self, probe: Probe) -> float:
+        """Of the validation loss; notes how far its gradient agrees with the last training gradient."""
+        slope, self.agreement = probe.validation_slopes()
+        return slope
+
+    def memory(self) -> float:
+        """μ_t, which is 0 at the first update: nothing is carried yet."""
+        ratio = self.rate / self.agreement if self.agreement else 0.0
+        self.count = (self.count if self.mu > 0 else 0.0) + self.mu
+        self.mu = min(max(ratio, 0.0), 1.0) ** (1 / (self.count + 1)) if math.isfinite(ratio) else 0.0
+        return self.mu

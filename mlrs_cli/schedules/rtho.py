@@ -6,22 +6,22 @@ Z_{t+1} = ∂w_{t+1}/∂w_t·Z_t − d_t          the derivative of the weights 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from mlrs_cli.schedules.contract import Observation
-from mlrs_cli.schedules.tuner import Tuner
+from mlrs_cli.schedules.contract import Probe
+from mlrs_cli.schedules.tuner import Hypergradient
 
 __all__ = ["RTHO"]
 
 
 @dataclass
-class RTHO(Tuner):
+class RTHO(Hypergradient):
     """RTHO. Each update costs two more forward and three more backward passes: a validation gradient and a Hessian–vector
     product. Z also moves through the optimizer's own state; it may grow without bound, which then is a diverged run.
 
     The defaults are those of AdaTune, the published code of MARTHE's authors, which holds RTHO too; for Adam it asks for
-    a β three to four decades lower. The rate stops at zero.
+    a β three to four decades lower.
 
     Args:
         start: first learning rate.
@@ -33,15 +33,11 @@ class RTHO(Tuner):
     adam: ClassVar[dict[str, float]] = {"start": 1e-3, "beta": 1e-12}
     start: float = 1e-2
     beta: float = 1e-8
-    rate: float = field(init=False, default=-1.0)
 
-    def lr(self, observation: Observation) -> float:
-        """Learning rate of this update."""
-        probe = observation.ask()
-        if self.rate < 0:
-            self.rate = self.start
-        else:
-            slope, _ = probe.validation_slopes()
-            self.rate = max(self.rate - self.beta * slope, 0.0)  # in this order a NaN stays one
-        probe.carry_tangent(self.rate, decay=1.0)
-        return self.rate
+    def slope(self, probe: Probe) -> float:
+        """Of the validation loss."""
+        return probe.validation_slopes()[0]
+
+    def memory(self) -> float:
+        """All of it."""
+        return 1.0

@@ -143,7 +143,7 @@ class Transformed(Dataset[tuple[Tensor, int]]):
             raise MLRSError(f"image {place} of the data set cannot be read: {error}") from error
         with torch.random.fork_rng(devices=[]):
             if self.address:
-                torch.manual_seed(generator("augment", *self.address, place).initial_seed())
+                torch.default_generator.manual_seed(generator("augment", *self.address, place).initial_seed())
             return self.transform(image), int(label)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mlrs_cli.compare import runs
+from mlrs_cli.compare.compare import all_schedules
 from mlrs_cli.compare.runs import execute, make_job, outcome
 from mlrs_cli.compare.tasks import CompareTask, load_tasks
 from mlrs_cli.errors import MLRSError
@@ -277,6 +278,42 @@ def test_processes_keep_to_their_cores(tmp_path: Path) -> None:
     (tmp_path / "settle.py").write_text(script)
     done = subprocess.run([sys.executable, "settle.py"], capture_output=True, text=True)
     assert done.stdout.split() == ["True", "1", "None"], done.stderr
+
+
+def test_a_run_is_kept_under_what_it_was_made_with_or_not_at_all(
+    tiny: CompareTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tiny, "cosine", 0, tmp_path)
+    monkeypatch.setattr(runs, "code_version", lambda: "edited meanwhile")
+    with pytest.raises(MLRSError, match="changed after the comparison had begun"):
+        execute(job)
+    assert not job.path.exists()
+
+
+def test_by_default_all_are_compared_that_the_tasks_can_take(tiny: CompareTask) -> None:
+    names, left_out = all_schedules([tiny])
+    assert {"cifar10-resnet18", "rtho", "marthe", "hd", "mlr-snet", "prodigy"} <= set(names)
+    assert not left_out
+    clipped = CompareTask("clipped", {**tiny.settings, "grad_clip": 1.0})
+    fewer, left_out = all_schedules([tiny, clipped])
+    assert set(names) - set(fewer) == set(left_out) == {"rtho", "rtho:lr=usual", "marthe"}
+    assert "--grad-clip" in left_out["rtho"]
+
+
+def test_the_folder_of_the_report_is_seen_to_before_the_runs(mlrs: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TASK)
+    (tmp_path / "file").write_text("")
+    done = mlrs("compare --tasks tiny.toml --schedules cosine --seeds 1 --tune none --cache kept --out file")
+    assert done.code == 2
+    assert "--out file cannot be made a folder" in done.err
+    assert not (tmp_path / "kept").exists()
+
+
+def test_odd_names_are_shown_as_they_are(mlrs: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text(TASK.replace("[tiny]", '["[b]a $x_{$ [/i]"]'))
+    done = mlrs("compare --tasks odd.toml --schedules cosine --seeds 1 --tune none --cache kept --out out --jobs 2")
+    assert done.code == 0, done.err
+    assert "[b]a $x_{$ [/i]" in done.out
 
 
 def test_an_ended_run_without_a_result_is_an_error(tiny: CompareTask, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_its_meta_gradient_is_the_finite_difference(settings: Any, changes: dict
         loss = learner.forward_backward()
         schedule.gamma = 0.01 if changes.get("optimizer") else 0.5
         s = float(schedule.network.head.bias.detach())
-        batch = peek_meta_batch(learner, learner.batch_size)
+        batch = peek_meta_batch(learner)
 
         def ahead(s: float, batch: Any = batch) -> float:
             """The held-out loss after this update as a function of the number that is learned."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlrs_cli.errors import NotFoundError, UsageError
-from mlrs_cli.schedules import HANDMADE
+from mlrs_cli.schedules.named import NAMED
 from mlrs_cli.zoo.bundled import bundled_folder, bundled_index
 from mlrs_cli.zoo.reference import Bundled, Folder, Hand, Hub, parse, resolve, schedule_names
 
@@ -81,5 +81,5 @@ def test_what_is_not_there(text: str, words: str) -> None:
         resolve(text)
 
 
-def test_names_are_learned_and_handmade() -> None:
-    assert {row.name for row in bundled_index().entries} | set(HANDMADE) == set(schedule_names())
+def test_names_are_those_of_entries_and_methods() -> None:
+    assert {row.name for row in bundled_index().entries} | set(NAMED) == set(schedule_names())
