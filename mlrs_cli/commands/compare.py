@@ -34,7 +34,7 @@ Schedules = Annotated[
         "--schedules",
         metavar="A,B,…",
         help="Names as in mlrs transfer. Cosine, linear and fixed at the usual rate are always compared. "
-        "\\[default: all there are]",
+        "\\[default: all that the tasks can take]",
     ),
 ]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each schedule on each task.")]
