@@ -6,11 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from result import Result
 
 # Only what a test sets itself may reach the program; before anything imports a Hub client.
 for name in [n for n in os.environ if n.startswith(("MLRS_", "HF_"))]:
@@ -85,17 +85,6 @@ def learner(settings: Any) -> Any:
         return Learner(build_task(chosen), chosen)
 
     return make
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture

@@ -89,10 +89,10 @@ def command(
         raise UsageError(f"--tune {tune}: write grid or none")
     part = parse_shard(shard)
     os.environ.pop("RANK", None)  # parts are equals: each says how far it is, and what went wrong
-    from mlrs_cli.compare.compare import Comparison, all_schedules, compare, describe, ready, with_always, write_report
+    from mlrs_cli.compare.compare import Comparison, all_schedules, compare, describe, ready, with_always
     from mlrs_cli.compare.pool import default_jobs
     from mlrs_cli.compare.tasks import load_tasks
-    from mlrs_cli.report.comparison import draw_curves, draw_regret, markdown
+    from mlrs_cli.report.comparison import write_report
 
     each = load_tasks(tasks, device, data_dir)
     names, left_out = all_schedules(each) if schedules is None else (split_names(schedules), {})
@@ -124,9 +124,6 @@ def command(
         return
     result = {"command": "mlrs " + shlex.join(sys.argv[1:]), **result}
     write_report(result, out)
-    markdown(result, out / "README.md")
-    draw_regret(result, out / "regret.png")
-    draw_curves(result, out / "curves.png")
     if as_json:
         print_json({"out": str(out), **{k: v for k, v in result.items() if k != "runs"}})
         return

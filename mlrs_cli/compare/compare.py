@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -18,14 +16,13 @@ from mlrs_cli.compare.regret import error_of, regret, spread, summarise
 from mlrs_cli.compare.runs import Job, code_version, make_job, outcome
 from mlrs_cli.compare.tasks import CompareTask
 from mlrs_cli.errors import MLRSError, UsageError
-from mlrs_cli.files import write_json, write_text
 from mlrs_cli.labels import shown
 from mlrs_cli.schedules.named import LEARNED_ONLINE, NAMED, TUNERS
 from mlrs_cli.schedules.parameter_free import PARAMETER_FREE
 from mlrs_cli.transfer import find_schedule
 from mlrs_cli.zoo.bundled import bundled_index
 
-__all__ = ["ALWAYS", "Comparison", "all_schedules", "compare", "describe", "ready", "with_always", "write_report"]
+__all__ = ["ALWAYS", "Comparison", "all_schedules", "compare", "describe", "ready", "with_always"]
 
 ALWAYS = ("cosine", "linear", "fixed")
 USUAL_TOO = ("hd:lr=usual", "rtho:lr=usual")  # as MLR-SNet's paper starts them
@@ -330,13 +327,3 @@ def ready(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {folder} cannot be made a folder ({error.strerror}): name another") from None
-
-
-def write_report(result: dict[str, Any], folder: Path) -> None:
-    """Write results.json and results.csv, one row a run."""
-    write_json(folder / "results.json", {k: v for k, v in result.items() if k != "runs"})
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(result["runs"][0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(result["runs"])
-    write_text(folder / "results.csv", text.getvalue())

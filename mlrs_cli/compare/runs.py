@@ -39,7 +39,6 @@ DECIDING = (
     "zoo/entry.py",
 )
 DECIDING_ROOMS = ("meta", "schedules", "tasks")
-LIBRARIES = {"timm": "timm", "hf-hub": "timm", "torchvision": "torchvision", "": "torchvision"}  # of a model's source
 DROPPED = ("last.pt", "best.pt")
 
 
@@ -97,7 +96,7 @@ def surroundings(settings: TransferSettings) -> dict[str, Any]:
     if device != "cpu":
         found["device"] = device
     if settings.model not in SMALL_MODELS:
-        package = LIBRARIES.get(settings.model.partition(":")[0] if ":" in settings.model else "", "torchvision")
+        package = "timm" if settings.model.startswith(("timm:", "hf-hub:")) else "torchvision"
         found["packages"] = {package: metadata.version(package)}
     if settings.dataset.startswith("folder:"):
         found["images"] = images_in(settings.dataset.removeprefix("folder:"))

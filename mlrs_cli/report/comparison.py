@@ -1,22 +1,37 @@
-"""A comparison as tables, as a page of Markdown and as pictures. No torch."""
+"""A comparison as files: tables, a page of Markdown, pictures. No torch."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlrs_cli.compare.regret import NEAR
-from mlrs_cli.files import write_text
+from mlrs_cli.files import write_json, write_text
 from mlrs_cli.labels import shown
 from mlrs_cli.report.figures import COLORS, GREY, save
 
-__all__ = ["draw_curves", "draw_regret", "markdown", "summary_table", "task_table"]
+__all__ = ["draw_curves", "draw_regret", "markdown", "summary_table", "task_table", "write_report"]
 
 VERSIONS = ("mlrs", "python", "torch", "torchvision", "schedulefree", "prodigyopt", "dadaptation")
 LONGEST = 40  # letters of a name in a picture
 RECONSTRUCTION = " LRTuner is a reconstruction from its abstract, not the authors' code."
 MARKED = 5  # schedules that have a colour among the curves
+
+
+def write_report(result: Mapping[str, Any], folder: Path) -> None:
+    """Write a comparison: results.json, results.csv with one row a run, README.md and two pictures."""
+    write_json(folder / "results.json", {k: v for k, v in result.items() if k != "runs"})
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(result["runs"][0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(result["runs"])
+    write_text(folder / "results.csv", text.getvalue())
+    markdown(result, folder / "README.md")
+    draw_regret(result, folder / "regret.png")
+    draw_curves(result, folder / "curves.png")
 
 
 def summary_table(result: Mapping[str, Any], brief: bool = False) -> list[dict[str, str]]:
